@@ -1,0 +1,1 @@
+"""Actors: each owns one thing (a socket, the NATS client, the subscriptions) and has one bounded mailbox."""

@@ -1,0 +1,1 @@
+"""What a person starts: the gateway, the simulator, the demo and the command line."""
