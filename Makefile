@@ -1,0 +1,53 @@
+# `make` lists what there is.  Everything sets itself up: git, make and some Python >= 3.12 are enough.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+# Else the wrapper asks the network for a newer release at every run.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help setup demo test lint types unit format lock clean
+
+help:  ## list the targets
+	@echo "polybus: Polymarket's real-time feeds on NATS"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo SECONDS=20        stop by itself after 20 seconds"
+	@echo "  make demo JSON=1            one JSON object a line, for a pipe"
+	@echo "  make setup PYTHON=/a/path   use this interpreter"
+
+setup:  ## make .venv with the locked dependencies (the others do it too)
+	@scripts/setup
+
+demo: setup  ## run nats-server, simulator and gateway, and show what arrives
+	@$(BIN)/polybus demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
+
+test: lint types unit  ## everything: lint, format, types, tests
+
+lint: setup  ## rules (ruff check) and layout (ruff format --check)
+	@echo "== lint"
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+
+types: setup  ## mypy --strict and pyright
+	@echo "== types"
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+unit: setup  ## the tests
+	@echo "== tests"
+	@$(BIN)/pytest --quiet $(ARGS)
+
+format: setup  ## lay the code out, and mend what ruff can
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+lock: setup  ## pin the newest dependencies, with hashes, in requirements.lock
+	@scripts/lock
+
+clean:  ## remove .venv and what the tools left behind
+	@rm -rf .venv .setup.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find protocol actors services tests -name __pycache__ -type d -prune -exec rm -rf {} +
