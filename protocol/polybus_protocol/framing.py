@@ -17,7 +17,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
-from polybus_protocol.errors import LocalProtocolError
+from .errors import LocalProtocolError
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Largest message taken.  The first frame after subscribing is one array with all the books asked for, so it
