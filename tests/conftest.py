@@ -1,0 +1,30 @@
+"""What every test may ask for.
+
+The core's tests run where neither anyio nor nats-py is installed, so a fixture that needs them imports them itself.
+"""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from polybus_services.nats_server import NatsServer
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run async tests on asyncio, the loop that nats-py needs."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def nats() -> "AsyncIterator[NatsServer]":
+    """Run a fresh nats-server with JetStream for one test, which may kill, freeze and restart it.
+
+    It starts in about 50 ms, so no two tests need to share one.
+    """
+    from polybus_services.nats_server import nats_server
+
+    async with nats_server() as server:
+        yield server
