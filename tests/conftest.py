@@ -7,9 +7,16 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from polybus_services.nats_server import NatsServer
+
+# An example's time says more about the machine's other work than about the code.
+settings.register_profile("unhurried", settings(deadline=None))
+settings.load_profile("unhurried")
+# For a run that asks what the tests import, not what they find.
+settings.register_profile("once", max_examples=1, deadline=None, database=None)
 
 
 @pytest.fixture
