@@ -170,6 +170,7 @@ class Handshake:
             if data:
                 self._read(data, now)
         except (RemoteProtocolError, UnicodeDecodeError) as error:
+            self._take_events(now)  # What wsproto had understood before it stumbled.
             return self._broken(error)
         return self._finished()
 
@@ -185,6 +186,9 @@ class Handshake:
 
     def _read(self, data: bytes, now: float) -> AcceptConnection | None:
         self._wsproto.receive_data(data)
+        return self._take_events(now)
+
+    def _take_events(self, now: float) -> AcceptConnection | None:
         for event in self._wsproto.events():
             match event:
                 case AcceptConnection():
