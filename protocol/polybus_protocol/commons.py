@@ -1,0 +1,65 @@
+"""Streams that answer no single interest: what concerns a whole market, and what nobody could read.
+
+Every connection hears `new_market` for the whole venue, and the two assets of a market may sit on
+two connections, so what is heard twice is told apart by its content and published once.
+"""
+
+from collections import OrderedDict
+
+from .events import Event, Unknown, VenueMarketEvent
+from .stream import Stream
+from .subjects import PREFIX
+
+REMEMBERED_MARKETS = 10_000
+"""How many market-wide streams are remembered; a forgotten one starts over with a higher epoch.
+
+The venue creates a few thousand markets a day and tells all connections of one within seconds.
+"""
+
+
+class Commons:
+    """The shared streams of one gateway, and what has been heard on them.
+
+    Args:
+        feed: the feed they come from.
+        prefix: of all subjects.
+    """
+
+    def __init__(self, feed: str, prefix: str = PREFIX) -> None:
+        self._feed = feed
+        self._prefix = prefix
+        self._unknown = Stream(feed, "unknown", prefix=prefix)
+        self._markets: OrderedDict[str, Stream] = OrderedDict()
+        self._heard: OrderedDict[tuple[type[Event], str, int | None], None] = OrderedDict()
+        self.duplicates = 0
+        """Events that another connection had brought before."""
+
+    def stream_for(self, event: Event) -> Stream | None:
+        """The stream to publish an event on; None if it was published before."""
+        if isinstance(event, VenueMarketEvent):
+            return self._market_stream(event)
+        if isinstance(event, Unknown):
+            return self._unknown
+        raise TypeError(f"{type(event).__name__} belongs to an interest")
+
+    def streams(self) -> list[Stream]:
+        """All streams in use, for counting."""
+        return [self._unknown, *self._markets.values()]
+
+    def _market_stream(self, event: VenueMarketEvent) -> Stream | None:
+        identity = (type(event), event.market, event.source_time)
+        if identity in self._heard:
+            self.duplicates += 1
+            return None
+        _remember(self._heard, identity, None)
+        stream = self._markets.get(event.market)
+        if stream is None:
+            stream = Stream(self._feed, "market", (event.market, None), prefix=self._prefix)
+            _remember(self._markets, event.market, stream)
+        return stream
+
+
+def _remember[K, V](memory: "OrderedDict[K, V]", key: K, value: V) -> None:
+    memory[key] = value
+    if len(memory) > REMEMBERED_MARKETS:
+        memory.popitem(last=False)

@@ -1,0 +1,1 @@
+"""One module per feed: what the venue says on it, and how to say things to it."""

@@ -1,0 +1,77 @@
+"""What reading a frame yields, whichever the feed: keyed events, and `unknown` ones for the rest."""
+
+import enum
+
+import msgspec
+
+from ..events import MAX_RAW_CHARS, Event, Unknown
+
+type Keyed = tuple[str | None, Event]
+"""An event and the key of the interest it answers (for the market feed: its asset).
+
+None where it answers no single one: what concerns a whole market, and what could not be read.
+"""
+
+_raw_element = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def unknown(feed: str, kind: str, reason: str, raw: bytes | memoryview | msgspec.Raw) -> Unknown:
+    """Pass something on raw that we cannot read, with the reason."""
+    text = bytes(raw).decode("utf-8", "backslashreplace")
+    return Unknown(feed, kind, reason, text[:MAX_RAW_CHARS], truncated=len(text) > MAX_RAW_CHARS)
+
+
+def unknown_fields(element: bytes | msgspec.Raw, known: frozenset[str]) -> list[str]:
+    """The names of an element's fields that its wire struct does not know."""
+    return [name for name in _raw_element.decode(element) if name not in known]
+
+
+def wire_fields(struct: type[msgspec.Struct]) -> frozenset[str]:
+    """The field names that a wire struct reads, its tag field included."""
+    config = struct.__struct_config__
+    return frozenset(struct.__struct_encode_fields__) | ({config.tag_field} if config.tag_field else set())
+
+
+LONGEST_WORD = 64
+"""Bytes; a longer frame that is no JSON is a broken one, not a word."""
+
+
+def stray_word(text: bytes) -> tuple[str, str]:
+    """The kind of `unknown` that a plain-text frame without a known meaning is, and the reason."""
+    if len(text) > LONGEST_WORD or b'"' in text:
+        return "not_json", "the frame is neither JSON nor a word"
+    return "word", "the frame is a word that this version does not know"
+
+
+def milliseconds(text: str | int | None) -> int | None:
+    """A venue timestamp in milliseconds since the epoch; None for none, or for one that is no number."""
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def present(text: str | None) -> str | None:
+    """An optional value: the empty string means "no value" (ts-sdk changeset dev-415)."""
+    return text or None
+
+
+class Word(enum.Enum):
+    """What a plain-text frame means."""
+
+    KEEPALIVE = enum.auto()
+    """An answer to our ping: the socket is alive, which says nothing about the data."""
+    PING = enum.auto()
+    """The server's ping: answer with the pong of the same letter case."""
+    IDLE = enum.auto()
+    """Nothing to do and nothing to say."""
+    REFUSAL = enum.auto()
+    """The server refused our last message: the connection is of no more use."""
+
+
+def write(message: dict[str, object]) -> str:
+    """Write a message to the venue as compact JSON."""
+    return _encode(message).decode()
+
+
+_encode = msgspec.json.Encoder().encode

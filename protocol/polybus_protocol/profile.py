@@ -1,0 +1,69 @@
+"""Feed profiles: what is particular to a feed, as data, so that a change at the venue is a setting."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from .backoff import BackoffPolicy
+
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+ASSETS_PER_CONNECTION_CAP = 500
+"""Assets a market connection may carry at most; beyond it snapshots stop coming (nautilus_trader PR 2915)."""
+
+
+class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of one feed.  Every field can be set in the configuration as `[feeds.<feed>]`."""
+
+    url: str
+    """Where the feed is: `ws://` or `wss://`, with the channel in the path."""
+
+    ping_interval_s: Seconds = 10.0
+    """Seconds from one text PING to the next (venue's page: every 10 s)."""
+    silence_timeout_s: Seconds = 30.0
+    """Seconds without any frame, pongs included, after which the socket is dead (as the official SDKs)."""
+    data_timeout_s: Seconds = 60.0
+    """Seconds without data, while something is subscribed, after which the connection is stalled.
+
+    An open socket that answers pings and delivers nothing is the venue's most reported fault
+    (py-clob-client issue 292); 60 s is the value one adapter settled on (nautilus_trader issue 3908).
+    """
+    first_data_timeout_s: Seconds = 10.0
+    """Seconds from the opening message to the first data on the connection."""
+    asset_timeout_s: Seconds = 30.0
+    """Seconds from asking for an asset to its first data; past it, the asset is reported as overdue."""
+    asset_silence_s: Seconds = 600.0
+    """Seconds a live asset may say nothing before a fresh snapshot of it is asked for.
+
+    Single assets freeze while their siblings go on (nautilus_trader issue 4901).
+    """
+    dial_timeout_s: Seconds = 10.0
+    """Seconds for DNS, TCP, TLS and the WebSocket handshake together."""
+    close_timeout_s: Seconds = 2.0
+    """Seconds to wait for the peer's close frame once ours is out."""
+    dial_interval_s: Annotated[float, Meta(ge=0)] = 0.1
+    """Seconds from one dial to the next over all connections of the feed; opening many sockets at once
+    is answered by 429 (nautilus_trader issue 2238)."""
+
+    assets_per_connection: Annotated[int, Meta(ge=1, le=ASSETS_PER_CONNECTION_CAP)] = 200
+    """How many assets one connection carries; adapters run 200 to 500, fewer means smaller losses."""
+    ids_per_frame: Annotated[int, Meta(ge=1, le=1000)] = 100
+    """Ids in one subscribe frame; a frame with thousands is answered by a close (rs-clob-client-v2 issue 116)."""
+    custom_features: bool = True
+    """Ask for `best_bid_ask`, `new_market` and `market_resolved`."""
+    level: Annotated[int, Meta(ge=1, le=3)] = 2
+    """Depth of the subscription; what the values change is not documented."""
+    max_message_bytes: Count = 16 * 1024 * 1024
+    """Longest message taken; the first one after subscribing holds all the requested books."""
+
+    backoff: BackoffPolicy = BackoffPolicy()
+
+
+PROFILES: Mapping[str, FeedProfile] = MappingProxyType(
+    {"market": FeedProfile(url="wss://ws-subscriptions-clob.polymarket.com/ws/market")}
+)
+"""The venue's feeds, with the values the evidence supports."""

@@ -1,0 +1,429 @@
+"""One connection's conversation with a feed; the same machine for all feeds, `states.TABLE` is its plan.
+
+It never reads a clock, sleeps or touches a socket.  The caller hands in what arrived (`receive`) and
+what is wanted (`subscribe`, `unsubscribe`, `resync`), calls `handle_deadline` when `next_deadline` has
+passed, and after each of these publishes what was returned, writes what `data_to_send` hands out and
+passes on what `take_signals` tells.  A session is for one socket: reconnecting takes a new one, over
+the same streams.
+
+Everywhere `now` is the caller's clock in seconds from any fixed point, for deadlines, and `time` is
+nanoseconds since the epoch, for what is published.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+
+import msgspec
+
+from .backoff import Verdict
+from .commons import Commons
+from .directory import MarketDirectory
+from .events import LOSSY_KINDS, Event, MarketEvent, TickSizeChange, Unknown, VenueMarketEvent
+from .feeds.dialect import Dialect
+from .feeds.reading import Word, stray_word, unknown
+from .profile import FeedProfile
+from .states import TABLE, Input, State
+from .stream import Publication, Stream
+
+RESYNC_INTERVAL_S = 1.0
+"""Seconds between two requests for a snapshot of one key, so that a burst of bad frames is no storm."""
+
+LONGEST_OVERDUE_S = 600.0
+"""Longest wait, in seconds, until a key that never answered is asked for again; waits double up to it."""
+
+SILENCE_CHECKS = 4
+"""How many times within their budget the silence of single keys is looked at."""
+
+_ID = re.compile(r"0x[0-9a-fA-F]{40,}|[0-9]{20,}")
+"""Condition ids and token ids in a frame that cannot be read as JSON."""
+
+
+class Live(msgspec.Struct, frozen=True):
+    """Signal: a key has delivered its first data in this epoch."""
+
+    key: str
+
+
+class Overdue(msgspec.Struct, frozen=True):
+    """Signal: a key was asked for and delivered nothing in time; it is asked for again."""
+
+    key: str
+    waited_s: float
+
+
+class Tapped(msgspec.Struct, frozen=True):
+    """Signal: an event of a stream that somebody wants a log line for."""
+
+    event: Event
+
+
+type Signal = Live | Overdue | Tapped
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Why a session ended, and whether to dial again."""
+
+    reason: str
+    verdict: Verdict
+
+
+class _Wait(msgspec.Struct):
+    """A key that was asked for and has not delivered yet."""
+
+    since: float
+    asked_at: float
+    timeout_s: float
+
+
+class Session:
+    """See the module.
+
+    Args:
+        profile: the feed's settings.
+        dialect: the feed's language.
+        connection: id and incarnation, as published with each event.
+        commons: the streams that all connections of the feed share.
+        directory: remembers the market and asset pairs that pass by.
+        now: see the module.
+    """
+
+    def __init__(
+        self,
+        profile: FeedProfile,
+        dialect: Dialect,
+        connection: str,
+        commons: Commons,
+        directory: MarketDirectory,
+        now: float,
+    ) -> None:
+        self.state = State.FRESH
+        self.ended: Ended | None = None
+        self.streams: dict[str, Stream] = {}
+        """The streams this connection carries, by key."""
+        self.has_data = False
+        """Whether any data has arrived; only that resets the backoff."""
+        self.frames = 0
+        self.duplicates = 0
+        """Frames that repeated the one before to the letter, content hash and time included."""
+        self.unwanted = 0
+        """Events about keys this connection does not carry, such as mirrored `price_change` entries."""
+        self.unknown: Counter[str] = Counter()
+        """What could not be read, by kind."""
+        self.last_frame_at = now
+        self.last_data_at = now
+
+        self._profile = profile
+        self._dialect = dialect
+        self._connection = connection
+        self._commons = commons
+        self._directory = directory
+        self._opened_at = self._next_ping_at = self._next_check_at = now
+        self._waits: dict[str, _Wait] = {}
+        self._outgoing: list[str] = []
+        self._signals: list[Signal] = []
+        self._last_frame = b""
+
+    # --- what is wanted ----------------------------------------------------------------------------
+
+    def subscribe(self, streams: Iterable[tuple[str, Stream]], now: float) -> None:
+        """Carry these streams; keys that are carried already are skipped."""
+        new = {key: stream for key, stream in streams if key not in self.streams}
+        if new:
+            self._on(Input.WANTED, new, now)
+
+    def unsubscribe(self, keys: Iterable[str]) -> None:
+        """Stop carrying these keys; those that are not carried are skipped."""
+        carried = [key for key in dict.fromkeys(keys) if key in self.streams]
+        if carried:
+            self._on(Input.DROPPED, carried)
+
+    def resync(
+        self, keys: Iterable[str], reason: str, now: float, time: int, detail: str | None = None
+    ) -> list[Publication]:
+        """Break the epoch of these keys and ask for fresh snapshots; those not carried are skipped.
+
+        Args:
+            keys: of streams.
+            reason: a key of `GAP_REASONS`.
+            now: see the module.
+            time: see the module.
+            detail: a sentence for people.
+        """
+        return self._on(
+            Input.DOUBTED, [key for key in keys if key in self.streams], reason, detail, now, time
+        )
+
+    # --- what arrives ------------------------------------------------------------------------------
+
+    def receive(self, frame: bytes, now: float, time: int) -> list[Publication]:
+        """Take in one text frame: the hot path, from the frame to what goes out on NATS.
+
+        Returns:
+            What to publish, in order; nothing once closed.
+        """
+        if self.state is State.CLOSED:
+            return []
+        self.frames += 1
+        self.last_frame_at = now
+        if not frame.startswith((b"{", b"[")):
+            return self._receive_word(frame, now, time)
+        if frame == self._last_frame and b'hash"' in frame:
+            # Content hash and time are the same, back to back: it was said twice, not done twice.
+            self.duplicates += 1
+            return []
+        self._last_frame = frame
+
+        publications: list[Publication] = []
+        streams, connection = self.streams, self._connection
+        for key, event in self._dialect.read(frame):
+            if key is None:
+                publications += self._publish_shared(event, now, time)
+                continue
+            stream = streams.get(key)
+            if stream is None:
+                self._skip(event)
+                continue
+            if not stream.live:
+                publications += self._begin(key, stream, event, time)
+            publications.append(stream.publish(event, time, connection))
+            self.last_data_at = now
+            if stream.tapped:
+                self._signals.append(Tapped(event))
+            if event.__class__ is TickSizeChange:
+                # Old levels may be regrouped: nothing of this book counts until the next snapshot.
+                publications += self.resync([key], "tick_size_change", now, time)
+        return publications
+
+    def end(self, reason: str, time: int, verdict: Verdict = Verdict.RETRY) -> list[Publication]:
+        """The connection is over: every live stream it carried gets its gap.
+
+        Args:
+            reason: a sentence for people.
+            time: see the module.
+            verdict: whether to dial again.
+        """
+        return self._on(Input.ENDED, reason, verdict, time)
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When to call `handle_deadline`; None while there is nothing to wait for."""
+        return min(self._deadlines().values(), default=None)
+
+    def handle_deadline(self, now: float, time: int) -> list[Publication]:
+        """Do what fell due by `now`.  Calling early is harmless."""
+        due = [input_ for input_, at in self._deadlines().items() if now >= at]
+        return [publication for input_ in due for publication in self._on(input_, now, time)]
+
+    def _deadlines(self) -> dict[Input, float]:
+        """When each input falls due, the gravest first."""
+        if self.state is not State.OPEN:
+            return {}
+        profile = self._profile
+        deadlines = {
+            Input.NO_FRAME: self.last_frame_at + profile.silence_timeout_s,
+            Input.PING_DUE: self._next_ping_at,
+            Input.CHECK_DUE: self._next_check_at,
+        }
+        if not self._dialect.quiet_keys.issuperset(self.streams):
+            first = self._opened_at + profile.first_data_timeout_s
+            deadlines[Input.NO_DATA] = self.last_data_at + profile.data_timeout_s if self.has_data else first
+        if self._waits:
+            deadlines[Input.OVERDUE] = min(wait.asked_at + wait.timeout_s for wait in self._waits.values())
+        return deadlines
+
+    # --- what the caller should do -----------------------------------------------------------------
+
+    def data_to_send(self) -> list[str]:
+        """Hand out the messages to write, in order; each is handed out once."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def take_signals(self) -> list[Signal]:
+        """Hand out what the connection's owner should know; each is handed out once."""
+        signals, self._signals = self._signals, []
+        return signals
+
+    # --- the actions of the table ------------------------------------------------------------------
+
+    def _on(self, input_: Input, *details: object) -> list[Publication]:
+        """Look the input up in the table, enter the next state and do what it says."""
+        if (entry := TABLE.get((self.state, input_))) is None:
+            return []
+        name, self.state = entry
+        action: Callable[..., list[Publication]] = getattr(self, name)
+        return action(*details)
+
+    def _open(self, streams: dict[str, Stream], now: float) -> list[Publication]:
+        self.streams |= streams
+        self._opened_at = now
+        self._next_ping_at = now + self._profile.ping_interval_s
+        self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
+        first, *rest = self._chunks(list(self.streams))
+        self._outgoing.append(self._dialect.opening(first))
+        for chunk in rest:
+            self._say(self._dialect.subscribe(chunk))
+        self._wait_for(streams, now)
+        return []
+
+    def _ask(self, streams: dict[str, Stream], now: float) -> list[Publication]:
+        self.streams |= streams
+        for chunk in self._chunks(list(streams)):
+            self._say(self._dialect.subscribe(chunk))
+        self._wait_for(streams, now)
+        return []
+
+    def _forget(self, keys: Collection[str]) -> list[Publication]:
+        for key in keys:
+            del self.streams[key]
+            self._waits.pop(key, None)
+        return []
+
+    def _take_back(self, keys: Collection[str]) -> list[Publication]:
+        for chunk in self._chunks(keys):
+            self._say(self._dialect.unsubscribe(chunk))
+        return self._forget(keys)
+
+    def _ask_again(
+        self, keys: Collection[str], reason: str, detail: str | None, now: float, time: int
+    ) -> list[Publication]:
+        gaps = [
+            gap
+            for key in keys
+            for gap in self.streams[key].interrupt(reason, time, detail=detail, connection=self._connection)
+        ]
+        ready = []
+        for key in keys:
+            wait = self._waits.get(key)
+            if wait is not None and now < wait.asked_at + RESYNC_INTERVAL_S:
+                wait.timeout_s = min(wait.timeout_s, RESYNC_INTERVAL_S)
+            else:
+                ready.append(key)
+        self._repeat(ready, now)
+        return gaps
+
+    def _ping(self, now: float, _time: int) -> list[Publication]:
+        self._next_ping_at = now + self._profile.ping_interval_s
+        self._say(self._dialect.ping)
+        return []
+
+    def _report_overdue(self, now: float, _time: int) -> list[Publication]:
+        overdue = {k: w for k, w in self._waits.items() if now >= w.asked_at + w.timeout_s}
+        self._signals += [Overdue(key, now - wait.since) for key, wait in overdue.items()]
+        self._repeat(list(overdue), now)
+        return []
+
+    def _look_for_silence(self, now: float, time: int) -> list[Publication]:
+        self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
+        oldest = time - int(self._profile.asset_silence_s * 1e9)
+        silent = [
+            key
+            for key, stream in self.streams.items()
+            if stream.live and stream.last_data_time is not None and stream.last_data_time <= oldest
+        ]
+        return self._ask_again(silent, "silent", None, now, time)
+
+    def _give_up_mute(self, _now: float, time: int) -> list[Publication]:
+        return self._break(f"no frame at all for {self._profile.silence_timeout_s:g} s", Verdict.RETRY, time)
+
+    def _give_up_stalled(self, _now: float, time: int) -> list[Publication]:
+        profile = self._profile
+        seconds = profile.data_timeout_s if self.has_data else profile.first_data_timeout_s
+        what = "no data" if self.has_data else "no data at all since the subscription"
+        return self._break(f"{what} for {seconds:g} s, though the socket is open", Verdict.RETRY, time)
+
+    def _give_up_refused(self, word: str, time: int) -> list[Publication]:
+        return self._break(f"the venue refused our last message: {word}", Verdict.RETRY, time)
+
+    def _break(self, reason: str, verdict: Verdict, time: int) -> list[Publication]:
+        self.ended = Ended(reason, verdict)
+        return [
+            gap
+            for stream in self.streams.values()
+            for gap in stream.interrupt("connection_lost", time, detail=reason, connection=self._connection)
+        ]
+
+    # --- their tools -------------------------------------------------------------------------------
+
+    def _chunks(self, keys: Collection[str]) -> list[list[str]]:
+        listed, size = list(keys), self._profile.ids_per_frame
+        return [listed[start : start + size] for start in range(0, len(listed), size)]
+
+    def _say(self, message: str | None) -> None:
+        if message is not None:
+            self._outgoing.append(message)
+
+    def _wait_for(self, streams: dict[str, Stream], now: float) -> None:
+        for key, stream in streams.items():
+            if key in self._dialect.quiet_keys:
+                stream.live = True
+            else:
+                self._waits[key] = _Wait(now, now, self._profile.asset_timeout_s)
+
+    def _repeat(self, keys: list[str], now: float) -> None:
+        """Ask for keys again.  Re-sending an active one is ignored, so each is taken back first."""
+        for chunk in self._chunks(keys):
+            self._say(self._dialect.unsubscribe(chunk))
+            self._say(self._dialect.subscribe(chunk))
+        for key in keys:
+            wait = self._waits.get(key)
+            if wait is None:
+                self._waits[key] = _Wait(now, now, self._profile.asset_timeout_s)
+            else:
+                wait.asked_at = now
+                wait.timeout_s = min(
+                    max(wait.timeout_s, self._profile.asset_timeout_s) * 2, LONGEST_OVERDUE_S
+                )
+
+    # --- beside the hot path -----------------------------------------------------------------------
+
+    def _receive_word(self, frame: bytes, now: float, time: int) -> list[Publication]:
+        text = frame.strip()
+        if text.startswith((b"{", b"[")):
+            return self.receive(text, now, time)
+        meaning = self._dialect.words.get(text)
+        if meaning is Word.PING:
+            self._say("pong" if text.islower() else "PONG")
+        if meaning is Word.REFUSAL:
+            refused = unknown(self._dialect.feed, "refused", "the venue refused our last message", frame)
+            return self._publish_shared(refused, now, time) + self._on(Input.REFUSED, refused.raw, time)
+        if meaning is not None:
+            return []
+        stray = unknown(self._dialect.feed, *stray_word(text), frame)
+        return self._publish_shared(stray, now, time)
+
+    def _begin(self, key: str, stream: Stream, event: Event, time: int) -> list[Publication]:
+        self.has_data = True
+        self._waits.pop(key, None)
+        self._signals.append(Live(key))
+        if isinstance(event, MarketEvent):
+            self._directory.learn(event.market, event.asset)
+        return stream.begin(event, time, self._connection)
+
+    def _skip(self, event: Event) -> None:
+        self.unwanted += 1
+        if isinstance(event, MarketEvent) and self._directory.market_of(event.asset) is None:
+            self._directory.learn(event.market, event.asset)
+
+    def _publish_shared(self, event: Event, now: float, time: int) -> list[Publication]:
+        lost: list[Publication] = []
+        if isinstance(event, VenueMarketEvent):
+            self.has_data, self.last_data_at = True, now
+            self._directory.learn(event.market, *event.assets_ids)
+        elif isinstance(event, Unknown):
+            self.unknown[event.kind] += 1
+            if event.kind in LOSSY_KINDS:
+                lost = self._doubt_those_in(event, now, time)
+        stream = self._commons.stream_for(event)
+        if stream is None:
+            return lost
+        begun = [] if stream.live else stream.begin(event, time, self._connection)
+        return [*begun, stream.publish(event, time, self._connection), *lost]
+
+    def _doubt_those_in(self, event: Unknown, now: float, time: int) -> list[Publication]:
+        """Events are lost: of the keys and markets the text names, of all if it names none of ours."""
+        named = set(_ID.findall(event.raw))
+        hit = [key for key, stream in self.streams.items() if key in named or stream.id("market") in named]
+        keys = [*(hit or self.streams), *self._waits]
+        return self.resync(dict.fromkeys(keys), "undecodable_frame", now, time, event.reason)

@@ -1,0 +1,57 @@
+"""The states of a connection, as a table: the specification that `polybus_protocol.session` carries out.
+
+A pair of state and input that the table does not list changes nothing and says nothing.  That is how
+a connection never sends a PING before its subscription (the venue closes with 1008: nautilus_trader
+issue 4864), and why whatever reaches a closed one is ignored.
+"""
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    FRESH = "fresh"
+    """Nothing asked for yet: the next message is the opening one."""
+    OPEN = "open"
+    """The opening message is out: changes travel as operations."""
+    CLOSED = "closed"
+    """Over, for good.  Reconnecting takes a new session over the same streams."""
+
+
+class Input(enum.Enum):
+    """What can happen to a connection."""
+
+    WANTED = "keys are wanted"
+    DROPPED = "keys are no longer wanted"
+    DOUBTED = "keys may have lost events: they need a fresh snapshot"
+    PING_DUE = "it is time for the next PING"
+    OVERDUE = "keys that were asked for have delivered nothing in time"
+    CHECK_DUE = "it is time to look for keys that fell silent"
+    NO_FRAME = "no frame arrived for too long, pongs included"
+    NO_DATA = "no data arrived for too long, though some is expected"
+    REFUSED = "the venue refused our last message"
+    ENDED = "the socket ended, or its owner gives it up"
+
+
+TABLE: Mapping[tuple[State, Input], tuple[str, State]] = MappingProxyType(
+    {
+        # state        input               action (a method of Session)   next state
+        (State.FRESH, Input.WANTED): ("_open", State.OPEN),
+        (State.FRESH, Input.DROPPED): ("_forget", State.FRESH),
+        (State.FRESH, Input.ENDED): ("_break", State.CLOSED),
+        (State.OPEN, Input.WANTED): ("_ask", State.OPEN),
+        (State.OPEN, Input.DROPPED): ("_take_back", State.OPEN),
+        (State.OPEN, Input.DOUBTED): ("_ask_again", State.OPEN),
+        (State.OPEN, Input.PING_DUE): ("_ping", State.OPEN),
+        (State.OPEN, Input.OVERDUE): ("_report_overdue", State.OPEN),
+        (State.OPEN, Input.CHECK_DUE): ("_look_for_silence", State.OPEN),
+        (State.OPEN, Input.NO_FRAME): ("_give_up_mute", State.CLOSED),
+        (State.OPEN, Input.NO_DATA): ("_give_up_stalled", State.CLOSED),
+        (State.OPEN, Input.REFUSED): ("_give_up_refused", State.CLOSED),
+        (State.OPEN, Input.ENDED): ("_break", State.CLOSED),
+    }
+)
+"""What each input leads to: the action, and the state after it."""

@@ -1,0 +1,208 @@
+"""One stream: the owner of `epoch` and `seq`, and the place where trust begins and ends.
+
+A stream outlives the connections that carry it.  Each break of trust opens a new epoch, whose first
+event is the gap; the epoch is *live* only from its first data.
+"""
+
+import enum
+from collections import Counter
+
+import msgspec
+
+from .events import Event, Gap, Unknown, encode_event, type_of
+from .subjects import FAMILIES, PREFIX, encode_token, stream_key
+
+NS_PER_MS = 1_000_000
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """An event ready for NATS."""
+
+    subject: str
+    payload: bytes
+    stream: "Stream"
+    epoch: int
+    seq: int
+
+
+class Trust(enum.Enum):
+    """What a consumer may believe about a stream."""
+
+    WAITING = "waiting"
+    """Asked for, or broken: no data in the current epoch yet."""
+    LIVE = "live"
+    """Data has arrived in the current epoch."""
+
+
+class Channel:
+    """One event type of a stream: the subject it is published on, and how often it was."""
+
+    __slots__ = ("count", "subject")
+
+    def __init__(self, subject: str, count: int = 0) -> None:
+        self.subject = subject
+        self.count = count
+
+
+class Stream:
+    """The sequence and the liveness of one stream key.
+
+    Args:
+        feed: the feed that brings the stream.
+        family: the family of its subjects.
+        ids: the family's ids, None where one does not apply or is not known yet.
+        remembered: the stream existed before this process, so it begins with a gap.
+        prefix: of all subjects.
+    """
+
+    __slots__ = (
+        "_channels",
+        "_prefix",
+        "epoch",
+        "family",
+        "feed",
+        "ids",
+        "last_data_time",
+        "live",
+        "owed",
+        "seq",
+        "tapped",
+    )
+
+    def __init__(
+        self,
+        feed: str,
+        family: str,
+        ids: tuple[str | None, ...] = (),
+        *,
+        remembered: bool = False,
+        prefix: str = PREFIX,
+    ) -> None:
+        self.feed = feed
+        self.family = family
+        self.ids = ids
+        self.epoch = 0
+        self.seq = 0
+        self.live = False
+        """Whether data has arrived in this epoch; the hot path looks at nothing else."""
+        self.tapped = False
+        """Whether somebody wants a log line per event."""
+        self.last_data_time: int | None = None
+        """When the last event from the venue arrived, in nanoseconds since the epoch."""
+        self.owed: str | None = "restart" if remembered else None
+        """The reason of a gap that has not been announced on the proper subject yet."""
+        self._prefix = prefix
+        self._channels: dict[type[Event] | str, Channel] = {}
+
+    def id(self, name: str) -> str | None:
+        """The id of that name in the stream's family; None if it has none."""
+        names = FAMILIES[self.family]
+        return self.ids[names.index(name)] if name in names else None
+
+    @property
+    def key(self) -> str:
+        """The subject of the stream's events without the last token; `_` for an id not known yet."""
+        return stream_key(self.family, *self.ids, prefix=self._prefix)
+
+    @property
+    def trust(self) -> Trust:
+        """What a consumer may believe right now."""
+        return Trust.LIVE if self.live else Trust.WAITING
+
+    def counts(self) -> Counter[str]:
+        """How many events of each type were published, gaps included."""
+        counts: Counter[str] = Counter()
+        for kind, channel in self._channels.items():
+            counts["unknown" if isinstance(kind, str) else type_of(kind)] += channel.count
+        return counts
+
+    def publish(self, event: Event, received_time: int, connection: str | None) -> Publication:
+        """Stamp an event from the venue and make it ready for NATS."""
+        event.received_time = received_time
+        event.connection = connection
+        event.epoch = epoch = self.epoch
+        self.seq = event.seq = seq = self.seq + 1
+        self.last_data_time = received_time
+        channel = self._channels.get(event.__class__) or self._open_channel(event)
+        channel.count += 1
+        return Publication(channel.subject, encode_event(event), self, epoch, seq)
+
+    def begin(self, event: Event, received_time: int, connection: str | None) -> list[Publication]:
+        """The first data of an epoch is here: the stream is live from now on.
+
+        Returns:
+            The gap that still has to be announced before the data; none as a rule.
+        """
+        if self._is_incomplete:
+            self._learn(tuple(getattr(event, name, None) for name in FAMILIES[self.family]))
+        announcements = []
+        if self.owed is not None:
+            announcements = self.interrupt(self.owed, received_time, connection=connection)
+        elif self.epoch == 0:
+            self.epoch = received_time // NS_PER_MS
+        self.live = True
+        return announcements
+
+    def interrupt(
+        self, reason: str, now: int, *, detail: str | None = None, connection: str | None = None
+    ) -> list[Publication]:
+        """Trust ends: open a new epoch, which the gap is the first event of.
+
+        A stream that is already waiting has been interrupted before, and nothing is announced again;
+        one that never had data has nothing to lose.  While an id is unknown, as it is for an asset
+        after a restart, the gap goes out on `_` at once and again on the proper subject with the data.
+
+        Args:
+            reason: a key of `GAP_REASONS`.
+            now: nanoseconds since the epoch.
+            detail: a sentence for people.
+            connection: the connection that is to blame.
+        """
+        if not self.live and self.owed is None:
+            return []
+        last = (self.epoch or None, self.seq or None, self.last_data_time)
+        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, detail, *last)
+        # Milliseconds make an epoch number that rises over restarts with nothing to remember.
+        self.epoch = max(self.epoch + 1, now // NS_PER_MS)
+        self.seq = 1
+        self.live = False
+        self.owed = reason if self._is_incomplete else None
+        return [self._gap(gap, self.epoch, 1, now, connection)]
+
+    def mark_lost(
+        self, first: tuple[int, int], last: tuple[int, int], lost: int, reason: str, now: int
+    ) -> Publication:
+        """The gap for events that may have reached nobody: it takes the place of the last of them.
+
+        Args:
+            first: epoch and `seq` of the first event affected.
+            last: epoch and `seq` of the last one.
+            lost: how many events are affected.
+            reason: `backlog_overflow` or `nats_connection_lost`.
+            now: nanoseconds since the epoch.
+        """
+        before = (first[0], first[1] - 1 or None, None)
+        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, None, *before, lost)
+        return self._gap(gap, *last, now, None)
+
+    @property
+    def _is_incomplete(self) -> bool:
+        return self.id("asset") is not None and self.id("market") is None
+
+    def _learn(self, ids: tuple[str | None, ...]) -> None:
+        """The ids are known now: from here on the gaps go out under them."""
+        self.ids = ids
+        if gap := self._channels.get(Gap):
+            gap.subject = f"{self.key}.{type_of(Gap)}"
+
+    def _gap(self, gap: Gap, epoch: int, seq: int, now: int, connection: str | None) -> Publication:
+        gap.epoch, gap.seq, gap.received_time, gap.connection = epoch, seq, now, connection
+        channel = self._channels.get(Gap) or self._open_channel(gap)
+        channel.count += 1
+        return Publication(channel.subject, encode_event(gap), self, epoch, seq)
+
+    def _open_channel(self, event: Event) -> Channel:
+        # All feeds share the stream of unknown events, and there the last token is the feed.
+        if isinstance(event, Unknown):
+            return self._channels.setdefault(event.feed, Channel(f"{self.key}.{encode_token(event.feed)}"))
+        return self._channels.setdefault(type(event), Channel(f"{self.key}.{type_of(event)}"))

@@ -1,0 +1,164 @@
+"""NATS subjects, both ways: from an event to its subject, and from a subject to its parts.
+
+A subject reads `<prefix>.<family>.<ids>.<type>`: ids first, type last, so that one wildcard
+subscription yields one ordered stream.  A *stream key* is a subject without its last token; order,
+`epoch` and `seq` belong to it.  `_` stands where an id does not apply.
+
+Nothing that came from the venue becomes a token unescaped: NATS would accept a space, a `*` or a
+letter beyond ASCII in a published subject and misroute or drop it.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from .errors import SubjectError
+from .events import Event, type_of
+
+PREFIX = "polymarket.v1"
+"""The default prefix; the version is an early token, so that two can run side by side."""
+
+ABSENT = "_"
+"""The token of an id that does not apply."""
+
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "market": ("market", "asset"),
+        "user": ("account", "market"),
+        "activity": ("event_slug", "market"),
+        "price": ("class", "symbol"),
+        "comments": ("parent_type", "parent_id"),
+        "sports": ("league", "game"),
+        "system": ("replica",),
+        "control": (),
+        "unknown": (),
+    }
+)
+"""The ids between a family's name and the last token, in order.
+
+The last token is the event's type; for `control` it is the verb, for `unknown` the feed.
+"""
+
+_ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+
+
+def encode_token(value: str | None) -> str:
+    """Make one subject token of an id; `None` and the empty string become `_`.
+
+    >>> encode_token("btc/usd"), encode_token(None)
+    ('btc%2Fusd', '_')
+    """
+    if not value:
+        return ABSENT
+    if value.isascii() and value.isalnum():
+        return value
+    # `quote` leaves `.` and `_` alone: the one separates tokens, the other alone means "absent".
+    return "%5F" if value == ABSENT else quote(value, safe="").replace(".", "%2E")
+
+
+def decode_token(token: str) -> str | None:
+    """Turn a subject token back into the id it stands for; `_` becomes None.
+
+    Raises:
+        SubjectError: a `%` that no two hex digits follow, or bytes that are no UTF-8.
+    """
+    if token == ABSENT:
+        return None
+    if "%" not in token:
+        return token
+    try:
+        if not _ESCAPED.fullmatch(token):
+            raise ValueError
+        return unquote(token, errors="strict")
+    except ValueError:
+        raise SubjectError(f"the token {token!r} is not percent-encoded UTF-8") from None
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A subject, taken apart.  `str()` puts it together again."""
+
+    family: str
+    ids: tuple[str | None, ...]
+    """The family's ids in the order of `FAMILIES`; None where one does not apply."""
+    type: str
+    """The last token: the event's type, the verb (`control`) or the feed (`unknown`)."""
+    prefix: str = PREFIX
+
+    @property
+    def stream(self) -> str:
+        """The stream key: the subject without its last token."""
+        return ".".join((self.prefix, self.family, *map(encode_token, self.ids)))
+
+    def __str__(self) -> str:
+        return f"{self.stream}.{encode_token(self.type)}"
+
+    def __getitem__(self, name: str) -> str | None:
+        """The id of that name, say `subject["asset"]`.
+
+        Raises:
+            KeyError: the family has no such id.
+        """
+        try:
+            return self.ids[FAMILIES[self.family].index(name)]
+        except ValueError:
+            raise KeyError(name) from None
+
+
+def parse_subject(subject: str, prefix: str = PREFIX) -> Subject:
+    """Take a subject apart; the inverse of `str()` on the result.
+
+    Raises:
+        SubjectError: it does not start with the prefix, the family is none of ours, or a token is
+            missing, too many, empty or wrongly escaped.
+    """
+    if not subject.startswith(f"{prefix}."):
+        raise SubjectError(f"the subject {subject!r} does not start with {prefix!r}")
+    family, *tokens = subject[len(prefix) + 1 :].split(".")
+    if family not in FAMILIES:
+        raise SubjectError(
+            f"the subject {subject!r} is of no known family: expected one of {sorted(FAMILIES)}"
+        )
+    names = FAMILIES[family]
+    if len(tokens) != len(names) + 1:
+        expected = ".".join((prefix, family, *(f"<{name}>" for name in names), "<type>"))
+        raise SubjectError(f"the subject {subject!r} is not of the form {expected}")
+    if "" in tokens:
+        raise SubjectError(f"the subject {subject!r} has an empty token")
+    *ids, last = map(decode_token, tokens)
+    if last is None:
+        raise SubjectError(f"the subject {subject!r} has no type")
+    return Subject(family, tuple(ids), last, prefix)
+
+
+def subject_for(event: Event, prefix: str = PREFIX) -> str:
+    """The subject an event is published on.
+
+    `parse_subject(subject_for(event))` gives the event's family, ids and type back.
+    """
+    family = event.family
+    last = event.feed if family == "unknown" else type_of(event)  # type: ignore[attr-defined]
+    ids = tuple(getattr(event, name, None) for name in FAMILIES[family])
+    return str(Subject(family, ids, last, prefix))
+
+
+def stream_key(family: str, *ids: str | None, prefix: str = PREFIX) -> str:
+    """The stream key of a family's ids: what `epoch` and `seq` belong to."""
+    return ".".join((prefix, family, *map(encode_token, ids)))
+
+
+def asset_pattern(asset: str, type_: str | None = None, prefix: str = PREFIX) -> str:
+    """The subject pattern of everything, or of one type, about an asset, whatever its market."""
+    return f"{prefix}.market.*.{encode_token(asset)}.{type_ or '>'}"
+
+
+def market_pattern(market: str, type_: str | None = None, prefix: str = PREFIX) -> str:
+    """The subject pattern of everything, or of one type, about a market and both its assets."""
+    return f"{prefix}.market.{encode_token(market)}.{f'*.{type_}' if type_ else '>'}"
+
+
+def control_subject(verb: str, prefix: str = PREFIX) -> str:
+    """The subject a control request goes to."""
+    return f"{prefix}.control.{verb}"
