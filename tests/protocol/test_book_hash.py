@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from polybus_protocol.book_hash import book_hash, hash_of_json, levels_json
 
-VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "hash_vectors.json").read_text())["vectors"]
+VECTORS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "data" / "hash_vectors.json").read_text()
+)["vectors"]
 
 
 def pairs(levels: list[dict[str, str]]) -> list[tuple[str, str]]:

@@ -1,0 +1,24 @@
+"""The venue in a box: real sockets, real manners, books that hold together, and faults on demand.
+
+In a test::
+
+    async with running_simulator(SimulatorOptions(markets=10, seed=7)) as simulator:
+        ...  # connect to simulator.feeds["market"], ask simulator.admin, look into simulator.venue
+
+As a program, `serve` runs until it is cancelled and `ready_line` says where everything is.
+"""
+
+from polybus_services.simulator.crowd import CrowdOptions
+from polybus_services.simulator.market_feed import MarketLimits
+from polybus_services.simulator.options import SimulatorOptions
+from polybus_services.simulator.server import Simulator, ready_line, running_simulator, serve
+
+__all__ = [
+    "CrowdOptions",
+    "MarketLimits",
+    "Simulator",
+    "SimulatorOptions",
+    "ready_line",
+    "running_simulator",
+    "serve",
+]

@@ -1,0 +1,227 @@
+"""The simulator's HTTP side: `/admin`, for those who test against it, and the venue's REST books.
+
+| request | answer |
+| --- | --- |
+| `GET /admin/status` | how it is set, how much has happened, who is connected |
+| `GET /admin/sent[?asset=]` | the ledger: what was handed to each socket, per asset and type, and what was not |
+| `GET /admin/book?asset=` | the book right now, as REST shows it: worst to best, with its hash |
+| `GET /admin/faults` | every fault: whether it is on, how it is set, its parameters, its story |
+| `PUT /admin/faults/<name>` | switch on; the body holds the parameters (JSON object, may be empty) |
+| `DELETE /admin/faults/<name>` | switch off |
+| `POST /admin/pause` | stop the flow of events; answers when all of it has been written to the sockets |
+| `POST /admin/resume` | let it flow again |
+| `POST /admin/step` `{"events": n}` | let n facts happen now; answers when written |
+| `POST /admin/happen` `{"event": ..., "market": ...}` | `trade`, `tick_size_change`, `new_market`, `market_resolved` |
+| `GET /book?token_id=` | the venue's REST book |
+| `POST /books` `[{"token_id": ...}, ...]` | several; unknown ones are left out |
+
+Errors are `{"error": "..."}` with 400 for what is wrong in the request, 404 for what does not exist.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from polybus_services.http import Request, Response
+from polybus_services.simulator import market_frames
+from polybus_services.simulator.exchange import Market
+from polybus_services.simulator.facts import Fact
+from polybus_services.simulator.faults import FAULTS, Ending, FaultError
+from polybus_services.simulator.venue import Link, Venue
+
+FLUSH_S = 5.0
+"""How long pause and step wait for a socket to take what is queued; a client that does not read is named."""
+
+
+class _Refused(Exception):
+    """The answer is an error."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _Step(msgspec.Struct, forbid_unknown_fields=True):
+    events: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class _Happen(msgspec.Struct, forbid_unknown_fields=True):
+    event: str
+    market: str | None = None
+    """Condition id; needed for all but `new_market`."""
+    winner: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
+    """Which outcome a decided market pays: 0 or 1."""
+
+
+class _Token(msgspec.Struct):
+    token_id: str
+
+
+class Admin:
+    """Answers requests about one venue."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._routes: dict[tuple[str, str], Callable[[Request], Awaitable[object]]] = {
+            ("GET", "/admin/status"): self._status,
+            ("GET", "/admin/sent"): self._sent,
+            ("GET", "/admin/book"): self._admin_book,
+            ("GET", "/admin/faults"): self._faults,
+            ("POST", "/admin/pause"): self._pause,
+            ("POST", "/admin/resume"): self._resume,
+            ("POST", "/admin/step"): self._step,
+            ("POST", "/admin/happen"): self._happen,
+            ("GET", "/book"): self._rest_book,
+            ("POST", "/books"): self._rest_books,
+        }
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        try:
+            return Response(200, await self._route(request)(request))
+        except _Refused as error:
+            return Response(error.status, {"error": str(error)})
+        except FaultError as error:
+            return Response(400, {"error": str(error)})
+        except msgspec.DecodeError as error:
+            return Response(400, {"error": f"the body: {error}"})
+
+    def _route(self, request: Request) -> Callable[[Request], Awaitable[object]]:
+        if request.path.startswith("/admin/faults/"):
+            by_method = {"PUT": self._switch_on, "DELETE": self._switch_off}
+            if request.method in by_method:
+                return by_method[request.method]
+        route = self._routes.get((request.method, request.path))
+        if route is None:
+            methods = [method for method, path in self._routes if path == request.path]
+            hint = f"; try {' or '.join(methods)}" if methods else ""
+            raise _Refused(404, f"there is no {request.method} {request.path}{hint}")
+        return route
+
+    async def _status(self, _request: Request) -> object:
+        venue = self._venue
+        return {
+            "seed": venue.options.seed,
+            "facts_per_second": venue.options.facts_per_second,
+            "paused": venue.paused,
+            "facts": venue.facts,
+            "now_ms": venue.now_ms(),
+            "markets": len(venue.exchange.markets),
+            "assets": len(venue.exchange.assets),
+            "connections": sorted(link.id for link in venue.links.values()),
+            "faults": sorted(venue.faults.names_on(anyio.current_time())),
+        }
+
+    async def _sent(self, request: Request) -> object:
+        return self._venue.ledger.show(request.query.get("asset"))
+
+    async def _admin_book(self, request: Request) -> object:
+        market, outcome = self._asset(request, "asset")
+        book = market_frames.rest_book(market, outcome, self._venue.now_ms())
+        return book | {"outcome": market.listing.outcomes[outcome], "resolved": market.resolved}
+
+    async def _faults(self, _request: Request) -> object:
+        return {"faults": self._venue.faults.show(anyio.current_time())}
+
+    async def _switch_on(self, request: Request) -> object:
+        name = _fault_name(request)
+        parameters = msgspec.json.decode(request.body) if request.body.strip() else {}
+        fault = self._venue.faults.switch_on(name, parameters, anyio.current_time())
+        at_once = isinstance(fault, Ending) and fault.at_once
+        struck = self._venue.strike(fault) if isinstance(fault, Ending) and at_once else 0
+        return {"fault": name, "on": not at_once, "set": fault, "struck": struck}
+
+    async def _switch_off(self, request: Request) -> object:
+        name = _fault_name(request)
+        return {"fault": name, "on": False, "was_on": self._venue.faults.switch_off(name)}
+
+    async def _pause(self, _request: Request) -> object:
+        self._venue.paused = True
+        return {"paused": True, "facts": self._venue.facts, "unflushed": await self._flush()}
+
+    async def _resume(self, _request: Request) -> object:
+        self._venue.paused = False
+        return {"paused": False, "facts": self._venue.facts}
+
+    async def _step(self, request: Request) -> object:
+        events = msgspec.json.decode(request.body, type=_Step).events
+        # In slices, so that sockets are written and PINGs answered between them.
+        for start in range(0, events, 500):
+            self._venue.step(min(500, events - start))
+            await anyio.lowlevel.checkpoint()
+        return {"facts": self._venue.facts, "unflushed": await self._flush()}
+
+    async def _happen(self, request: Request) -> object:
+        wish = msgspec.json.decode(request.body, type=_Happen)
+        fact = self._fact(wish)
+        self._venue.publish(fact)
+        listing = fact.market.listing
+        return {
+            "event": wish.event,
+            "market": listing.market,
+            "assets": listing.assets,
+            "unflushed": await self._flush(),
+        }
+
+    def _fact(self, wish: _Happen) -> Fact:
+        venue, now_ms = self._venue, self._venue.now_ms()
+        if wish.event == "new_market":
+            return venue.crowd.announce_market(now_ms)
+        doings: dict[str, Callable[[Market], Fact]] = {
+            "trade": lambda market: venue.crowd.trade(market, now_ms),
+            "tick_size_change": lambda market: venue.crowd.refine(market, now_ms),
+            "market_resolved": lambda market: venue.crowd.resolve(market, wish.winner, now_ms),
+        }
+        if wish.event not in doings:
+            raise _Refused(400, f"event: {wish.event!r} is none of new_market, {', '.join(doings)}")
+        market = venue.exchange.markets.get(wish.market or "")
+        if market is None:
+            raise _Refused(404, f"market: there is no market {wish.market}")
+        try:
+            return doings[wish.event](market)
+        except ValueError as error:
+            raise _Refused(400, str(error)) from None
+
+    async def _rest_book(self, request: Request) -> object:
+        market, outcome = self._asset(request, "token_id")
+        return market_frames.rest_book(market, outcome, self._venue.now_ms())
+
+    async def _rest_books(self, request: Request) -> object:
+        tokens = msgspec.json.decode(request.body, type=list[_Token])
+        found = [self._venue.exchange.assets.get(token.token_id) for token in tokens]
+        now_ms = self._venue.now_ms()
+        return [market_frames.rest_book(*place, now_ms) for place in found if place is not None]
+
+    def _asset(self, request: Request, name: str) -> tuple[Market, int]:
+        asset = request.query.get(name)
+        if not asset:
+            raise _Refused(400, f"{name}: which asset?")
+        found = self._venue.exchange.assets.get(asset)
+        if found is None:
+            # The venue's own words for this case.
+            raise _Refused(404, "No orderbook exists for the requested token id")
+        return found
+
+    async def _flush(self) -> list[str]:
+        """Wait until everything queued is written; those connections where it is not, after `FLUSH_S`."""
+        waiting = {link.id for link in self._venue.links.values()}
+
+        async def flush(link: Link) -> None:
+            await link.flushed()
+            waiting.discard(link.id)
+
+        with anyio.move_on_after(FLUSH_S):
+            async with anyio.create_task_group() as tasks:
+                for link in list(self._venue.links.values()):
+                    tasks.start_soon(flush, link)
+        return sorted(waiting)
+
+
+def _fault_name(request: Request) -> str:
+    name = request.path.removeprefix("/admin/faults/")
+    if name not in FAULTS:
+        raise _Refused(404, f"no fault is called {name!r}; there are: {', '.join(FAULTS)}")
+    return name
