@@ -163,7 +163,6 @@ class FrameStream:
                 start, shortest = at + 10, 65536
                 length = int.from_bytes(data[at + 2 : start])
             if start > end:
-                needed = start - at
                 break
             if data[at] == plain and second < _MASKED and shortest <= length <= maximum:
                 stop = start + length

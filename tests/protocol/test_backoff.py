@@ -24,10 +24,10 @@ POLICIES = st.builds(
     st.floats(1, 10_000),
     st.floats(0, 600),
 )
-SEEN = None
+# A failure with its verdict and Retry-After; None stands for data that came through.
 CALLS = st.lists(
     st.one_of(
-        st.just(SEEN),
+        st.none(),
         st.tuples(st.sampled_from(Verdict), st.one_of(st.none(), st.floats(-5, 3600, width=32))),
     ),
     max_size=60,
@@ -42,7 +42,7 @@ def test_delays_stay_in_their_bounds(
     backoff = Backoff(policy, random.Random(seed).random)
     failures = 0
     for call in calls:
-        if call is SEEN:
+        if call is None:
             backoff.data_seen()
             failures = 0
         else:
@@ -65,7 +65,7 @@ def test_the_same_random_numbers_give_the_same_delays(
         backoff = Backoff(policy, random.Random(seed).random)
         answers = []
         for call in calls:
-            if call is SEEN:
+            if call is None:
                 backoff.data_seen()
             else:
                 answers.append(backoff.next_delay(call[0], call[1]))

@@ -306,6 +306,17 @@ def test_the_largest_message_is_taken() -> None:
     assert stream.receive((frame(TEXT, whole) + fragments) * 3) == [whole] * 6
 
 
+def test_control_frames_do_not_count() -> None:
+    """The limit is for messages: a ping is answered whatever the limit, also inside a message that reaches it."""
+    stream = FrameStream(max_message_bytes=100)
+    ping = frame(PING, b"?" * 125)
+
+    assert stream.receive(ping + frame(TEXT, b"x" * 100, fin=False) + ping + frame(CONTINUATION)) == [
+        b"x" * 100
+    ]
+    assert read_by_server(stream.data_to_send()) == [Pong(b"?" * 125)] * 2
+
+
 def test_a_malformed_header_outranks_its_size() -> None:
     """A frame that is both malformed and too big is a protocol error (1002), as wsproto has it."""
     stream = FrameStream(max_message_bytes=100)
