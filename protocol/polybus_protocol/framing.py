@@ -106,9 +106,10 @@ class FrameStream:
         stream without a close frame is the caller's to notice (code 1006 by convention).
 
         Returns:
-            What the chunk completed, in order.  A text message comes as `bytes`, and those of plain frames are
-            *not* known to be UTF-8: the JSON decoder, which has to look at every byte anyway, refuses what is
-            not.  After a `PeerClosed` or `ProtocolBroken`, nothing, for ever.
+            What the chunk completed, in order; after a `PeerClosed` or `ProtocolBroken`, nothing, for ever.
+            A text message comes as `bytes`.  Those of plain frames are *not* known to be UTF-8: checking them
+            would cost another look at every byte.  The JSON decoder refuses a bad string where it reads one
+            (msgspec with `UnicodeDecodeError`), but not in fields it skips, nor in `msgspec.Raw`.
         """
         if self._over:
             return []
