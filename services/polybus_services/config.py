@@ -1,0 +1,268 @@
+"""The configuration: what can be set, and one `load` that reads it from a file and the environment.
+
+Later layers win: the defaults, the TOML file, the usual `NATS_*` variables, `POLYBUS_<SECTION>__<KEY>`, and what
+the command line says.  How the layers are read is in `polybus_services.settings`; what is wrong with a value is
+always told with the key and the place it came from, and never shows a secret.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from polybus_protocol.handshake import parse_url
+from polybus_protocol.profile import PROFILES, FeedProfile
+from polybus_protocol.subjects import PREFIX
+from polybus_services.settings import ConfigError, Settings
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "GatewayConfig",
+    "LogConfig",
+    "NatsConfig",
+    "load",
+    "mask_url",
+    "show",
+]
+
+DEFAULT_FILE = Path("polybus.toml")
+"""Read if it is in the working directory and no other file was named."""
+
+MASK = "***"
+
+NATS_VARIABLES = {
+    "NATS_URL": "nats.url",
+    "NATS_USER": "nats.user",
+    "NATS_PASSWORD": "nats.password",
+    "NATS_TOKEN": "nats.token",
+    "NATS_CREDS": "nats.creds",
+}
+"""The variables that NATS' own command line reads, which many already have set (`NATS_TOKEN` is only ours)."""
+
+SECRETS = frozenset({"nats.password", "nats.token"})
+"""Masked wherever they are shown; each can also come from a file, named by its variable with `_FILE` added."""
+
+_TOKEN = r"[A-Za-z0-9_-]"  # noqa: S105 - of a subject, not of a login
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[gateway]`: the process itself."""
+
+    replica: Annotated[
+        str,
+        Meta(
+            pattern=f"^{_TOKEN}{{1,32}}$",
+            extra_json_schema={"description": "1 to 32 letters, digits, `-` or `_`"},
+        ),
+    ] = "gw0"
+    """Name of this process: part of connection ids and of the `system` subjects, so unlike any other's."""
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=rf"^{_TOKEN}+(\.{_TOKEN}+)*$",
+            extra_json_schema={"description": "letters, digits, `-` and `_`, in tokens separated by dots"},
+        ),
+    ] = PREFIX
+    """First tokens of every subject."""
+    bucket: Annotated[
+        str,
+        Meta(
+            pattern=f"^{_TOKEN}{{1,64}}$",
+            extra_json_schema={"description": "1 to 64 letters, digits, `-` or `_`"},
+        ),
+    ] = "polybus_subscriptions"
+    """The JetStream KV bucket that keeps the subscriptions."""
+    drain_timeout_s: Seconds = 10.0
+    """Seconds from SIGTERM to the end, at most; Kubernetes kills after 30."""
+    backlog_messages: Count = 200_000
+    """Events kept while NATS is away, at most: 20 s of a busy venue (10,000 a second)."""
+    backlog_bytes: Annotated[int, Meta(ge=64 * 1024)] = 64 * 1024 * 1024
+    """Bytes of them, at most: what the 200,000 take at 335 bytes each."""
+    probe: bool = True
+    """Dial the venue once at start, to say at once whether it can be reached."""
+
+
+class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[nats]`: where NATS is and how to log in.  Its `repr` shows no secret."""
+
+    url: str = "nats://127.0.0.1:4222"
+    """One server, or several of a cluster separated by commas."""
+    name: str | None = None
+    """What the server lists this client as; made up from the program's name if absent."""
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    creds: str | None = None
+    """Path of a credentials file (JWT and nkey seed)."""
+    connect_timeout_s: Seconds = 5.0
+    """Seconds to reach a server at start before saying that it cannot be reached."""
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers one by one, each with its scheme."""
+        return [part if "://" in part else f"nats://{part}" for part in _split(self.url)]
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without user names and passwords, for people and logs."""
+        return mask_url(self.url)
+
+    def __repr__(self) -> str:
+        return f"NatsConfig(url={self.shown_url!r}, name={self.name!r}, user={self.user!r}, creds={self.creds!r})"
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[log]`: what the gateway says on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+    """`auto`: text on a terminal, JSON lines elsewhere."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    gateway: GatewayConfig = GatewayConfig()
+    nats: NatsConfig = NatsConfig()
+    feeds: dict[str, FeedProfile] = msgspec.field(default_factory=lambda: dict(PROFILES))
+    """By name; `[feeds.market]` and so on override single values of the built-in profiles."""
+    log: LogConfig = LogConfig()
+    sources: dict[str, str] = {}
+    """Where each value came from: dotted key to `file:line` or the name of a variable or flag.  A key that is not
+    here has its default."""
+
+    def __repr__(self) -> str:
+        return f"Config({self.gateway!r}, {self.nats!r}, feeds={list(self.feeds)}, {self.log!r})"
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    options: Mapping[str, tuple[str, str]] | None = None,
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: the TOML file; without it `polybus.toml` in the working directory if it is there, else the one that
+            the variable `POLYBUS_CONFIG` names, else none.
+        environ: the environment.  A variable that is set to nothing counts as not set.
+        options: what the command line says: dotted key to its text and the name of the flag.
+
+    Raises:
+        ConfigError: one sentence: which key, where it came from, what is wrong with it, what is allowed.
+    """
+    settings = _settings(Config())
+    if path is None and DEFAULT_FILE.is_file():
+        path = DEFAULT_FILE
+    elif path is None and environ.get("POLYBUS_CONFIG"):
+        path = Path(environ["POLYBUS_CONFIG"])
+    if path is not None:
+        settings.read_file(path)
+    settings.read_variables(environ, NATS_VARIABLES)
+    for key, (text, flag) in (options or {}).items():
+        settings.set_text(key, text, flag)
+    _check(settings)
+    return Config(**settings.build(), sources=settings.sources)
+
+
+def show(config: Config) -> dict[str, dict[str, object]]:
+    """The effective configuration: dotted key to `value` (secrets masked) and `source`.
+
+    >>> show(Config())["nats.url"]
+    {'value': 'nats://127.0.0.1:4222', 'source': 'default'}
+    """
+    return {
+        key: {"value": _masked(key, value), "source": config.sources.get(key, "default")}
+        for key, value in _settings(config).values().items()
+    }
+
+
+def mask_url(url: str) -> str:
+    """A URL, or several separated by commas, without user names and passwords."""
+    return ",".join(re.sub(r"^([a-z]+://)?.*@", rf"\1{MASK}@", part) for part in _split(url))
+
+
+def _settings(config: Config) -> Settings:
+    sections = {"gateway": config.gateway, "nats": config.nats, "feeds": config.feeds, "log": config.log}
+    return Settings(sections, secrets=SECRETS)
+
+
+def _masked(key: str, value: object) -> object:
+    if value is None:
+        return None
+    if key in SECRETS:
+        return MASK
+    return mask_url(value) if key.endswith("url") and isinstance(value, str) else value
+
+
+def _split(url: str) -> list[str]:
+    return [part.strip() for part in url.split(",") if part.strip()]
+
+
+def _check(settings: Settings) -> None:
+    """What the type of a single value cannot say.
+
+    Raises:
+        ConfigError: a bad URL, a login that is half there, a credentials file that is none.
+    """
+    values = settings.values()
+    for key, value in values.items():
+        if key.endswith(".url") and key.startswith("feeds."):
+            try:
+                parse_url(str(value))
+            except ValueError as error:
+                raise settings.error(key, str(error)) from None
+    if problem := _nats_url_problem(str(values["nats.url"])):
+        raise settings.error("nats.url", problem)
+    if values["nats.password"] is not None and values["nats.user"] is None:
+        raise settings.error("nats.password", "a password needs a user: set nats.user (or NATS_USER) too")
+    if values["nats.creds"] is not None and (problem := _creds_problem(Path(str(values["nats.creds"])))):
+        raise settings.error("nats.creds", problem)
+
+
+def _nats_url_problem(url: str) -> str | None:
+    """What is wrong with the URLs, without repeating them: they may hold a password."""
+    if not _split(url):
+        return "it names no server; expected something like nats://127.0.0.1:4222"
+    for part in _split(url):
+        if not part.isprintable() or " " in part:
+            return "the URL contains a space or a control character"
+        try:
+            parts = urlsplit(part if "://" in part else f"nats://{part}")
+            port = parts.port
+        except ValueError:
+            return "the URL's port must be a number from 1 to 65535"
+        if parts.scheme not in ("nats", "tls"):
+            return "the URL must begin with nats:// or tls://"
+        if not parts.hostname:
+            return "the URL names no host; expected something like nats://127.0.0.1:4222"
+        if port == 0:
+            return "the URL's port must be a number from 1 to 65535"
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            return "nothing may follow the host and port; expected something like nats://127.0.0.1:4222"
+    return None
+
+
+def _creds_problem(path: Path) -> str | None:
+    """What is wrong with a credentials file.
+
+    nats-py loops for ever, without giving way, on a file that holds no JWT: it must never see one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return f"{path} is not a credentials file: it is not text"
+    except OSError as error:
+        return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+    for part in ("NATS USER JWT", "USER NKEY SEED"):
+        if f"-----BEGIN {part}-----" not in text or f"------END {part}------" not in text:
+            return f"{path} is not a credentials file: it holds no {part}"
+    return None
