@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -160,25 +160,22 @@ class Settings:
 
     def _unknown(self, key: str, where: str, *, is_table: bool) -> ConfigError:
         """An error for a key that does not exist, naming those that do in the nearest section that exists."""
-        section, name = key.rpartition(".")[::2]
-        while section and not any(known.startswith(f"{section}.") for known in self._types):
-            section, name = section.rpartition(".")[::2]
+        if children := self._children(f"{key}."):
+            return ConfigError(f"{key} ({where}): this is a section, with {', '.join(children)}; not a value")
+        section, _, name = key.rpartition(".")
+        while section and not self._children(f"{section}."):
+            section, _, name = section.rpartition(".")
         prefix = f"{section}." if section else ""
-        siblings = list(
-            dict.fromkeys(
-                known[len(prefix) :].split(".")[0] for known in self._types if known.startswith(prefix)
-            )
-        )
+        siblings = self._children(prefix)
         close = difflib.get_close_matches(name, siblings, 1)
-        if any(known.startswith(f"{key}.") for known in self._types):
-            return ConfigError(
-                f"{key} ({where}): this is a section, not a value; it has {', '.join(siblings)}"
-            )
-        what = "section" if is_table or not section else "key"
-        hint = f"did you mean {prefix}{close[0]}? There are" if close else "there are"
-        return ConfigError(
-            f"{prefix}{name} ({where}): there is no such {what}; {hint}: {', '.join(siblings)}"
-        )
+        hint = f"did you mean {prefix}{close[0]}?" if close else f"there are {', '.join(siblings)}"
+        kind = "section" if is_table or not section else "key"
+        return ConfigError(f"{prefix}{name} ({where}): there is no such {kind}; {hint}")
+
+    def _children(self, prefix: str) -> list[str]:
+        """The names right below a section, in order; `prefix` ends with a dot, or is empty for the top."""
+        below = (known[len(prefix) :] for known in self._types if known.startswith(prefix))
+        return list(dict.fromkeys(name.split(".")[0] for name in below))
 
     def _with_files(self, names: Mapping[str, str]) -> dict[str, str]:
         """The variables, and for each secret one more that names a file."""
@@ -192,15 +189,16 @@ def variable_of(key: str) -> str:
 
 def describe(kind: Any) -> str:
     """What values a type allows, in words."""
-    match inspect.type_info(kind) if not isinstance(kind, inspect.Type) else kind:
+    if get_origin(kind) is Literal:  # whose values `inspect` would sort
+        *values, last = get_args(kind)
+        return f"{', '.join(values)} or {last}"
+    match kind if isinstance(kind, inspect.Type) else inspect.type_info(kind):
         case inspect.Metadata(extra_json_schema={"description": str(words)}):
             return words
         case inspect.Metadata(type=inner):
             return describe(inner)
         case inspect.UnionType(types=types):
             return describe(next(one for one in types if not isinstance(one, inspect.NoneType)))
-        case inspect.LiteralType(values=values):
-            return " or ".join((", ".join(map(str, values[:-1])), str(values[-1])))
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType() as number:
@@ -214,18 +212,10 @@ def describe(kind: Any) -> str:
 
 
 def _bounds(number: inspect.IntType | inspect.FloatType) -> str:
-    words = [
-        ("above", number.gt),
-        ("of at least", number.ge),
-        ("below", number.lt),
-        ("of at most", number.le),
-    ]
-    told = [
-        f"{word} {bound:g}" if bound < 1e6 else f"{word} {bound}"
-        for word, bound in words
-        if bound is not None
-    ]
-    return f" {' and '.join(told)}" if told else ""
+    if number.ge is not None and number.le is not None:
+        return f" from {number.ge} to {number.le}"
+    words = (("above", number.gt), ("of at least", number.ge), ("below", number.lt), ("at most", number.le))
+    return ",".join(f" {word} {bound}" for word, bound in words if bound is not None)
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
