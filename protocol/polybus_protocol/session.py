@@ -10,7 +10,6 @@ Everywhere `now` is the caller's clock in seconds from any fixed point, for dead
 nanoseconds since the epoch, for what is published.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
@@ -22,21 +21,14 @@ from .directory import MarketDirectory
 from .events import LOSSY_KINDS, Event, MarketEvent, TickSizeChange, Unknown, VenueMarketEvent
 from .feeds.dialect import Dialect
 from .feeds.reading import Word, stray_word, unknown
+from .loss import concerned
 from .profile import FeedProfile
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
-
-RESYNC_INTERVAL_S = 1.0
-"""Seconds between two requests for a snapshot of one key, so that a burst of bad frames is no storm."""
-
-LONGEST_OVERDUE_S = 600.0
-"""Longest wait, in seconds, until a key that never answered is asked for again; waits double up to it."""
+from .waits import Waits
 
 SILENCE_CHECKS = 4
 """How many times within their budget the silence of single keys is looked at."""
-
-_ID = re.compile(r"0x[0-9a-fA-F]{40,}|[0-9]{20,}")
-"""Condition ids and token ids in a frame that cannot be read as JSON."""
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -66,14 +58,6 @@ class Ended(msgspec.Struct, frozen=True):
 
     reason: str
     verdict: Verdict
-
-
-class _Wait(msgspec.Struct):
-    """A key that was asked for and has not delivered yet."""
-
-    since: float
-    asked_at: float
-    timeout_s: float
 
 
 class Session:
@@ -119,7 +103,8 @@ class Session:
         self._commons = commons
         self._directory = directory
         self._opened_at = self._next_ping_at = self._next_check_at = now
-        self._waits: dict[str, _Wait] = {}
+        self._expecting_since = now
+        self._waits = Waits(profile.asset_timeout_s)
         self._outgoing: list[str] = []
         self._signals: list[Signal] = []
         self._last_frame = b""
@@ -150,9 +135,8 @@ class Session:
             time: see the module.
             detail: a sentence for people.
         """
-        return self._on(
-            Input.DOUBTED, [key for key in keys if key in self.streams], reason, detail, now, time
-        )
+        carried = [key for key in dict.fromkeys(keys) if key in self.streams]
+        return self._on(Input.DOUBTED, carried, reason, detail, now, time)
 
     # --- what arrives ------------------------------------------------------------------------------
 
@@ -167,7 +151,9 @@ class Session:
         self.frames += 1
         self.last_frame_at = now
         if not frame.startswith((b"{", b"[")):
-            return self._receive_word(frame, now, time)
+            frame = frame.strip()
+            if not frame.startswith((b"{", b"[")):
+                return self._receive_word(frame, now, time)
         if frame == self._last_frame and b'hash"' in frame:
             # Content hash and time are the same, back to back: it was said twice, not done twice.
             self.duplicates += 1
@@ -222,15 +208,15 @@ class Session:
             return {}
         profile = self._profile
         deadlines = {
-            Input.NO_FRAME: self.last_frame_at + profile.silence_timeout_s,
+            Input.NO_FRAME: max(self.last_frame_at, self._opened_at) + profile.silence_timeout_s,
             Input.PING_DUE: self._next_ping_at,
             Input.CHECK_DUE: self._next_check_at,
         }
-        if not self._dialect.quiet_keys.issuperset(self.streams):
-            first = self._opened_at + profile.first_data_timeout_s
-            deadlines[Input.NO_DATA] = self.last_data_at + profile.data_timeout_s if self.has_data else first
-        if self._waits:
-            deadlines[Input.OVERDUE] = min(wait.asked_at + wait.timeout_s for wait in self._waits.values())
+        if self._expects_data:
+            patience_s = profile.data_timeout_s if self.has_data else profile.first_data_timeout_s
+            deadlines[Input.NO_DATA] = max(self.last_data_at, self._expecting_since) + patience_s
+        if (ask_at := self._waits.next_deadline()) is not None:
+            deadlines[Input.OVERDUE] = ask_at
         return deadlines
 
     # --- what the caller should do -----------------------------------------------------------------
@@ -256,34 +242,23 @@ class Session:
         return action(*details)
 
     def _open(self, streams: dict[str, Stream], now: float) -> list[Publication]:
-        self.streams |= streams
         self._opened_at = now
         self._next_ping_at = now + self._profile.ping_interval_s
         self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
-        first, *rest = self._chunks(list(self.streams))
+        first, *rest = self._chunks(streams)
         self._outgoing.append(self._dialect.opening(first))
-        for chunk in rest:
-            self._say(self._dialect.subscribe(chunk))
-        self._wait_for(streams, now)
-        return []
+        return self._carry(streams, rest, now)
 
     def _ask(self, streams: dict[str, Stream], now: float) -> list[Publication]:
-        self.streams |= streams
-        for chunk in self._chunks(list(streams)):
-            self._say(self._dialect.subscribe(chunk))
-        self._wait_for(streams, now)
-        return []
-
-    def _forget(self, keys: Collection[str]) -> list[Publication]:
-        for key in keys:
-            del self.streams[key]
-            self._waits.pop(key, None)
-        return []
+        return self._carry(streams, self._chunks(streams), now)
 
     def _take_back(self, keys: Collection[str]) -> list[Publication]:
         for chunk in self._chunks(keys):
             self._say(self._dialect.unsubscribe(chunk))
-        return self._forget(keys)
+        for key in keys:
+            del self.streams[key]
+            self._waits.forget(key)
+        return []
 
     def _ask_again(
         self, keys: Collection[str], reason: str, detail: str | None, now: float, time: int
@@ -293,14 +268,7 @@ class Session:
             for key in keys
             for gap in self.streams[key].interrupt(reason, time, detail=detail, connection=self._connection)
         ]
-        ready = []
-        for key in keys:
-            wait = self._waits.get(key)
-            if wait is not None and now < wait.asked_at + RESYNC_INTERVAL_S:
-                wait.timeout_s = min(wait.timeout_s, RESYNC_INTERVAL_S)
-            else:
-                ready.append(key)
-        self._repeat(ready, now)
+        self._repeat(self._waits.doubted(self._awaited(keys), now), now)
         return gaps
 
     def _ping(self, now: float, _time: int) -> list[Publication]:
@@ -309,9 +277,8 @@ class Session:
         return []
 
     def _report_overdue(self, now: float, _time: int) -> list[Publication]:
-        overdue = {k: w for k, w in self._waits.items() if now >= w.asked_at + w.timeout_s}
-        self._signals += [Overdue(key, now - wait.since) for key, wait in overdue.items()]
-        self._repeat(list(overdue), now)
+        self._signals += [Overdue(key, waited_s) for key, waited_s in self._waits.overdue(now).items()]
+        self._repeat(self._waits.due(now), now)
         return []
 
     def _look_for_silence(self, now: float, time: int) -> list[Publication]:
@@ -346,7 +313,11 @@ class Session:
 
     # --- their tools -------------------------------------------------------------------------------
 
-    def _chunks(self, keys: Collection[str]) -> list[list[str]]:
+    @property
+    def _expects_data(self) -> bool:
+        return not self._dialect.quiet_keys.issuperset(self.streams)
+
+    def _chunks(self, keys: Iterable[str]) -> list[list[str]]:
         listed, size = list(keys), self._profile.ids_per_frame
         return [listed[start : start + size] for start in range(0, len(listed), size)]
 
@@ -354,48 +325,51 @@ class Session:
         if message is not None:
             self._outgoing.append(message)
 
-    def _wait_for(self, streams: dict[str, Stream], now: float) -> None:
-        for key, stream in streams.items():
-            if key in self._dialect.quiet_keys:
-                stream.live = True
-            else:
-                self._waits[key] = _Wait(now, now, self._profile.asset_timeout_s)
+    def _carry(self, streams: dict[str, Stream], chunks: list[list[str]], now: float) -> list[Publication]:
+        if not self._expects_data:
+            self._expecting_since = now
+        self.streams |= streams
+        for chunk in chunks:
+            self._say(self._dialect.subscribe(chunk))
+        self._waits.asked(self._awaited(streams), now)
+        return []
 
-    def _repeat(self, keys: list[str], now: float) -> None:
+    def _awaited(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that will deliver; the quiet ones are taken to be live as they are."""
+        awaited: list[str] = []
+        for key in keys:
+            if key in self._dialect.quiet_keys:
+                self.streams[key].live = True
+            else:
+                awaited.append(key)
+        return awaited
+
+    def _repeat(self, keys: Collection[str], now: float) -> None:
         """Ask for keys again.  Re-sending an active one is ignored, so each is taken back first."""
         for chunk in self._chunks(keys):
             self._say(self._dialect.unsubscribe(chunk))
             self._say(self._dialect.subscribe(chunk))
-        for key in keys:
-            wait = self._waits.get(key)
-            if wait is None:
-                self._waits[key] = _Wait(now, now, self._profile.asset_timeout_s)
-            else:
-                wait.asked_at = now
-                wait.timeout_s = min(
-                    max(wait.timeout_s, self._profile.asset_timeout_s) * 2, LONGEST_OVERDUE_S
-                )
+        self._waits.asked(keys, now)
+        # The answer of a book at rest may be what came last, to the letter: it is no duplicate.
+        self._last_frame = b""
 
     # --- beside the hot path -----------------------------------------------------------------------
 
     def _receive_word(self, frame: bytes, now: float, time: int) -> list[Publication]:
-        text = frame.strip()
-        if text.startswith((b"{", b"[")):
-            return self.receive(text, now, time)
-        meaning = self._dialect.words.get(text)
+        meaning = self._dialect.words.get(frame)
         if meaning is Word.PING:
-            self._say("pong" if text.islower() else "PONG")
+            self._say("pong" if frame.islower() else "PONG")
         if meaning is Word.REFUSAL:
             refused = unknown(self._dialect.feed, "refused", "the venue refused our last message", frame)
             return self._publish_shared(refused, now, time) + self._on(Input.REFUSED, refused.raw, time)
         if meaning is not None:
             return []
-        stray = unknown(self._dialect.feed, *stray_word(text), frame)
+        stray = unknown(self._dialect.feed, *stray_word(frame), frame)
         return self._publish_shared(stray, now, time)
 
     def _begin(self, key: str, stream: Stream, event: Event, time: int) -> list[Publication]:
         self.has_data = True
-        self._waits.pop(key, None)
+        self._waits.delivered(key)
         self._signals.append(Live(key))
         if isinstance(event, MarketEvent):
             self._directory.learn(event.market, event.asset)
@@ -414,16 +388,10 @@ class Session:
         elif isinstance(event, Unknown):
             self.unknown[event.kind] += 1
             if event.kind in LOSSY_KINDS:
-                lost = self._doubt_those_in(event, now, time)
+                keys = concerned(event, self.streams, self._waits, self._dialect.quiet_keys)
+                lost = self.resync(keys, "undecodable_frame", now, time, event.reason)
         stream = self._commons.stream_for(event)
         if stream is None:
             return lost
         begun = [] if stream.live else stream.begin(event, time, self._connection)
         return [*begun, stream.publish(event, time, self._connection), *lost]
-
-    def _doubt_those_in(self, event: Unknown, now: float, time: int) -> list[Publication]:
-        """Events are lost: of the keys and markets the text names, of all if it names none of ours."""
-        named = set(_ID.findall(event.raw))
-        hit = [key for key, stream in self.streams.items() if key in named or stream.id("market") in named]
-        keys = [*(hit or self.streams), *self._waits]
-        return self.resync(dict.fromkeys(keys), "undecodable_frame", now, time, event.reason)

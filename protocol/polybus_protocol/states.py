@@ -40,7 +40,6 @@ TABLE: Mapping[tuple[State, Input], tuple[str, State]] = MappingProxyType(
     {
         # state        input               action (a method of Session)   next state
         (State.FRESH, Input.WANTED): ("_open", State.OPEN),
-        (State.FRESH, Input.DROPPED): ("_forget", State.FRESH),
         (State.FRESH, Input.ENDED): ("_break", State.CLOSED),
         (State.OPEN, Input.WANTED): ("_ask", State.OPEN),
         (State.OPEN, Input.DROPPED): ("_take_back", State.OPEN),
