@@ -1,7 +1,6 @@
 """The manners of the market feed, as conversations without a network."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,8 +60,8 @@ def asset_ids(answers: list[Any]) -> list[list[str]]:
 
 
 @pytest.fixture
-def talk() -> Iterator[Talk]:
-    yield Talk()
+def talk() -> Talk:
+    return Talk()
 
 
 OPENING = '{"assets_ids": [], "type": "market"}'

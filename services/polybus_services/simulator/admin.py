@@ -29,7 +29,7 @@ from polybus_services.http import Request, Response
 from polybus_services.simulator import market_frames
 from polybus_services.simulator.exchange import Market
 from polybus_services.simulator.facts import Fact
-from polybus_services.simulator.faults import FAULTS, Ending, FaultError
+from polybus_services.simulator.faults import FAULTS, Ending, FaultError, FreezeAsset, Recurring, fault_of
 from polybus_services.simulator.venue import Link, Venue
 
 FLUSH_S = 5.0
@@ -129,7 +129,11 @@ class Admin:
     async def _switch_on(self, request: Request) -> object:
         name = _fault_name(request)
         parameters = msgspec.json.decode(request.body) if request.body.strip() else {}
-        fault = self._venue.faults.switch_on(name, parameters, anyio.current_time())
+        fault = fault_of(name, parameters)
+        for asset in fault.assets if isinstance(fault, Recurring | FreezeAsset) else ():
+            if asset not in self._venue.exchange.assets:
+                raise _Refused(404, f"assets: there is no asset {asset}")
+        self._venue.faults.switch_on(name, fault, anyio.current_time())
         at_once = isinstance(fault, Ending) and fault.at_once
         struck = self._venue.strike(fault) if isinstance(fault, Ending) and at_once else 0
         return {"fault": name, "on": not at_once, "set": fault, "struck": struck}

@@ -44,14 +44,21 @@ class Connection:
 
     Args:
         name: such as "market-1".
-        stream: the TCP connection; the 101 has been written.
+        stream: the TCP connection.
+        accept: the answer to the upgrade, which is written first.
         websocket: the WebSocket in it, which has been given the bytes that came with the upgrade.
         manners: how its feed behaves.
         venue: where it is at home.
     """
 
     def __init__(
-        self, name: str, stream: anyio.abc.ByteStream, websocket: WSConnection, manners: Manners, venue: Venue
+        self,
+        name: str,
+        stream: anyio.abc.ByteStream,
+        accept: bytes,
+        websocket: WSConnection,
+        manners: Manners,
+        venue: Venue,
     ) -> None:
         self.id = name
         self._stream = stream
@@ -67,6 +74,7 @@ class Connection:
         self._ending = False
         self._end: tuple[str, int, str] = ("client", 1006, "the client cut the connection")
         self._unknown_ids = itertools.count(1)
+        self._enqueue(_Queued(accept, None))
 
     async def run(self) -> None:
         """Serve the client until the connection is over.  Cancelled, it says 1001 first."""
@@ -107,6 +115,11 @@ class Connection:
     def say(self, text: str) -> None:
         """Send a plain word."""
         self._enqueue(_Queued(wire_text(text), None))
+
+    def announce(self, text: str) -> None:
+        """Send a word nobody asked for, which a stall holds back."""
+        if not self._venue.faults.treat(self.id, (), anyio.current_time()).stall:
+            self.say(text)
 
     def slow(self) -> None:
         """Treat the client as one that reads too slowly."""

@@ -149,35 +149,19 @@ class Faults:
         """Whether there is anything to ask `treat` about."""
         return bool(self._on)
 
-    def switch_on(self, name: str, parameters: object, now: float) -> Fault:
-        """Switch a fault on; the same name replaces it.  An `Ending` meant at once is only checked and returned.
+    def switch_on(self, name: str, fault: Fault, now: float) -> None:
+        """Switch a fault on; one of the same name is replaced.  An `Ending` meant at once is none to stay.
 
         Args:
-            name: one of `FAULTS`.
-            parameters: a mapping, as decoded from JSON.
+            name: the one it has in `FAULTS`.
+            fault: as `fault_of` made it.
             now: the caller's clock, in seconds.
-
-        Raises:
-            FaultError: no such fault, or no such parameter.
         """
-        kind = fault_type(name)
-        try:
-            fault = msgspec.convert(parameters, kind)
-        except msgspec.ValidationError as error:
-            raise FaultError(
-                f"{name}: {error}; its parameters are: {', '.join(kind.__struct_fields__)}"
-            ) from None
         if not (isinstance(fault, Ending) and fault.at_once):
             self._on[name] = _On(fault, None if fault.seconds is None else now + fault.seconds)
-        return fault
 
     def switch_off(self, name: str) -> bool:
-        """Switch a fault off; whether it was on.
-
-        Raises:
-            FaultError: no such fault.
-        """
-        fault_type(name)
+        """Switch a fault off; whether it was on."""
         return self._on.pop(name, None) is not None
 
     def show(self, now: float) -> dict[str, object]:
@@ -272,16 +256,25 @@ class Faults:
             del self._on[name]
 
 
-def fault_type(name: str) -> type[Fault]:
-    """The struct of a fault.
+def fault_of(name: str, parameters: object) -> Fault:
+    """A fault as a person asks for it.
+
+    Args:
+        name: one of `FAULTS`.
+        parameters: a mapping, as decoded from JSON.
 
     Raises:
-        FaultError: no such fault.
+        FaultError: no such fault, or no such parameter.
     """
     kind = FAULTS.get(name)
     if kind is None:
         raise FaultError(f"no fault is called {name!r}; there are: {', '.join(FAULTS)}")
-    return kind
+    try:
+        return msgspec.convert(parameters, kind)
+    except msgspec.ValidationError as error:
+        raise FaultError(
+            f"{name}: {error}; its parameters are: {', '.join(kind.__struct_fields__)}"
+        ) from None
 
 
 def corrupted(text: str, mode: Literal["cut", "flip"]) -> str:

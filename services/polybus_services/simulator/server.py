@@ -153,18 +153,15 @@ class _Door:
             return _refusal(400, str(error))
         accept = websocket.send(AcceptConnection())
         websocket.receive_data(http.take_over())
-        connection = self._admit(feed, stream, websocket)
-        await stream.send(accept)
+        manners, name = feed.greet(), self._next_name(feed)
+        venue.ledger.open(name, feed.name, venue.now_ms())
+        connection = venue.links[manners] = Connection(name, stream, accept, websocket, manners, venue)
         await connection.run()
         return None
 
-    def _admit(self, feed: Feed, stream: anyio.abc.ByteStream, websocket: WSConnection) -> Connection:
+    def _next_name(self, feed: Feed) -> str:
         number = self._numbers[feed.name] = self._numbers.get(feed.name, 0) + 1
-        manners = feed.greet()
-        connection = Connection(f"{feed.name}-{number}", stream, websocket, manners, self._venue)
-        self._venue.ledger.open(connection.id, feed.name, self._venue.now_ms())
-        self._venue.links[manners] = connection
-        return connection
+        return f"{feed.name}-{number}"
 
 
 def _refusal(status: int, reason: str, *headers: tuple[str, str]) -> Response:

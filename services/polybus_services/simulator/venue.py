@@ -25,8 +25,8 @@ class Link(Protocol):
         """Send a data frame, or what the faults make of it."""
         ...
 
-    def say(self, text: str) -> None:
-        """Send a plain word."""
+    def announce(self, text: str) -> None:
+        """Send a plain word nobody asked for."""
         ...
 
     def cut(self, reason: str) -> None:
@@ -110,7 +110,7 @@ class Venue:
             if link is None:
                 continue
             if isinstance(message, Say):
-                link.say(message.text)
+                link.announce(message.text)
             else:
                 link.deliver(message)
 
