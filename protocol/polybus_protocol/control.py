@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from .errors import ControlError
 from .events import MARKET_EVENTS, type_of
+from .feeds.reading import UNREADABLE
 from .legacy import modernise
 
 VERBS = ("subscribe", "unsubscribe", "renew", "subscriptions", "status")
@@ -116,10 +117,15 @@ def parse_request(verb: str, payload: bytes) -> Any:
     """
     try:
         fields = msgspec.json.decode(payload or b"{}", type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ControlError(400, f"the request is not a JSON object: {error}") from None
     if verb == "subscribe":
         fields = modernise(fields)
+    known = REQUESTS[verb].__struct_fields__
+    for field in fields:
+        if field not in known:
+            takes = f"the fields of {verb!r} are {', '.join(known)}" if known else f"{verb!r} takes none"
+            raise _bad(field[:80], f"there is no such field; {takes}")
     try:
         request = msgspec.convert(fields, REQUESTS[verb])
     except msgspec.ValidationError as error:
@@ -133,10 +139,10 @@ def parse_request(verb: str, payload: bytes) -> Any:
 
 
 def _where(message: str) -> tuple[str, str | None]:
-    """Split msgspec's message into what is wrong and the field it is about."""
-    text, _, path = message.partition(" - at `$")
-    field = path.rstrip("`").lstrip(".") or None
-    return (f"{field}: {text}" if field else text), field
+    """What is wrong, with the place, and the request's field it is about, from msgspec's message."""
+    text, _, path = message.partition(" - at `$.")
+    place = path.rstrip("`")
+    return (f"{place}: {text}" if place else text), place.partition("[")[0] or None
 
 
 def _check_subscribe(request: SubscribeRequest) -> None:

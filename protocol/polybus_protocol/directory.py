@@ -26,9 +26,10 @@ class MarketDirectory:
         self._assets[market] = known + new
         self._market.update(dict.fromkeys(new, market))
         if len(self._assets) > REMEMBERED_MARKETS:
-            _, forgotten = self._assets.popitem(last=False)
+            oldest, forgotten = self._assets.popitem(last=False)
             for asset in forgotten:
-                self._market.pop(asset, None)
+                if self._market.get(asset) == oldest:
+                    del self._market[asset]
 
     def assets_of(self, market: str) -> tuple[str, ...]:
         """The assets known to belong to a market; none if it has not passed by."""

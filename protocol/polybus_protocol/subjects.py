@@ -8,7 +8,6 @@ Nothing that came from the venue becomes a token unescaped: NATS would accept a 
 letter beyond ASCII in a published subject and misroute or drop it.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import quote, unquote
@@ -42,39 +41,45 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 The last token is the event's type; for `control` it is the verb, for `unknown` the feed.
 """
 
-_ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
-
 
 def encode_token(value: str | None) -> str:
     """Make one subject token of an id; `None` and the empty string become `_`.
 
     >>> encode_token("btc/usd"), encode_token(None)
     ('btc%2Fusd', '_')
+
+    Raises:
+        SubjectError: a lone surrogate, which is no text that UTF-8 could carry.
     """
     if not value:
         return ABSENT
     if value.isascii() and value.isalnum():
         return value
     # `quote` leaves `.` and `_` alone: the one separates tokens, the other alone means "absent".
-    return "%5F" if value == ABSENT else quote(value, safe="").replace(".", "%2E")
+    try:
+        return "%5F" if value == ABSENT else quote(value, safe="").replace(".", "%2E")
+    except UnicodeEncodeError:
+        raise SubjectError(f"the id {value!r} is no text that UTF-8 could carry") from None
 
 
 def decode_token(token: str) -> str | None:
     """Turn a subject token back into the id it stands for; `_` becomes None.
 
     Raises:
-        SubjectError: a `%` that no two hex digits follow, or bytes that are no UTF-8.
+        SubjectError: the token is not what `encode_token` makes of any id.  NATS compares subjects to the
+            letter, so an id has one token only: `%41` or a bare `*` is none.
     """
     if token == ABSENT:
         return None
-    if "%" not in token:
+    if token.isascii() and token.isalnum():
         return token
     try:
-        if not _ESCAPED.fullmatch(token):
-            raise ValueError
-        return unquote(token, errors="strict")
+        value = unquote(token, errors="strict")
     except ValueError:
-        raise SubjectError(f"the token {token!r} is not percent-encoded UTF-8") from None
+        value = ""
+    if encode_token(value) != token:
+        raise SubjectError(f"the token {token!r} is not what an id is escaped to")
+    return value
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -112,7 +117,7 @@ def parse_subject(subject: str, prefix: str = PREFIX) -> Subject:
 
     Raises:
         SubjectError: it does not start with the prefix, the family is none of ours, or a token is
-            missing, too many, empty or wrongly escaped.
+            missing, too many, empty or not escaped as `encode_token` does.
     """
     if not subject.startswith(f"{prefix}."):
         raise SubjectError(f"the subject {subject!r} does not start with {prefix!r}")
@@ -127,7 +132,10 @@ def parse_subject(subject: str, prefix: str = PREFIX) -> Subject:
         raise SubjectError(f"the subject {subject!r} is not of the form {expected}")
     if "" in tokens:
         raise SubjectError(f"the subject {subject!r} has an empty token")
-    *ids, last = map(decode_token, tokens)
+    try:
+        *ids, last = map(decode_token, tokens)
+    except SubjectError as error:
+        raise SubjectError(f"in the subject {subject!r}: {error}") from None
     if last is None:
         raise SubjectError(f"the subject {subject!r} has no type")
     return Subject(family, tuple(ids), last, prefix)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec import UNSET
 
 from ..events import (
     BestBidAsk,
@@ -36,7 +37,17 @@ from .market_wire import (
     WirePriceChange,
     WireTickSizeChange,
 )
-from .reading import Keyed, Word, milliseconds, present, unknown, unknown_fields, wire_fields, write
+from .reading import (
+    UNREADABLE,
+    Keyed,
+    Word,
+    milliseconds,
+    present,
+    unknown,
+    unknown_fields,
+    wire_fields,
+    write,
+)
 
 FEED = "market"
 
@@ -58,16 +69,28 @@ _read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def _levels(levels: Sequence[WireLevel] | None, *, best_is_highest: bool) -> list[Level]:
-    ordered = sorted(levels or (), key=lambda level: Decimal(level.price), reverse=best_is_highest)
+    ordered = sorted(levels or (), key=_price, reverse=best_is_highest)
     return [Level(level.price, level.size) for level in ordered]
 
 
+def _price(level: WireLevel) -> Decimal:
+    price = Decimal(level.price)
+    if not price.is_finite():
+        raise InvalidOperation
+    return price
+
+
 def _book(wire: WireBook) -> list[Keyed]:
+    bids = wire.buys if wire.bids is UNSET else wire.bids
+    asks = wire.sells if wire.asks is UNSET else wire.asks
+    if bids is UNSET or asks is UNSET:
+        # Else a renamed field, as `buys` once was, would publish an empty book.
+        raise msgspec.ValidationError("a book without `bids` or without `asks`")
     book = Book(
         wire.market,
         wire.asset_id,
-        _levels(wire.bids if wire.bids is not None else wire.buys, best_is_highest=True),
-        _levels(wire.asks if wire.asks is not None else wire.sells, best_is_highest=False),
+        _levels(bids, best_is_highest=True),
+        _levels(asks, best_is_highest=False),
         present(wire.hash),
         present(wire.tick_size),
         present(wire.last_trade_price),
@@ -301,11 +324,11 @@ class MarketDialect:
             if self._hot_frames % _DRIFT_EVERY:
                 try:
                     return _price_change(_read_hot(frame))
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                except UNREADABLE:
                     pass  # the careful path tells what is wrong
         try:
             elements = _read_array(frame) if frame.lstrip().startswith(b"[") else [frame]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return [(None, unknown(FEED, "not_json", f"the frame is no JSON: {error}", frame))]
         return [keyed for element in elements for keyed in self._read_element(element)]
 
@@ -320,7 +343,7 @@ class MarketDialect:
             return events + self._drift(name, element, form.fields)
         except msgspec.ValidationError as error:
             return [(None, unknown(FEED, "malformed", f"the element cannot be read: {error}", element))]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return [(None, unknown(FEED, "not_json", f"the frame is no JSON: {error}", element))]
         except InvalidOperation:
             return [(None, unknown(FEED, "malformed", "the element has a price that is no decimal", element))]

@@ -1,6 +1,7 @@
 """What reading a frame yields, whichever the feed: keyed events, and `unknown` ones for the rest."""
 
 import enum
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,6 +12,9 @@ type Keyed = tuple[str | None, Event]
 
 None where it answers no single one: what concerns a whole market, and what could not be read.
 """
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a text that is no JSON or not of the expected shape, or nested too deeply."""
 
 _raw_element = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -32,6 +36,9 @@ def wire_fields(struct: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(struct.__struct_encode_fields__) | ({config.tag_field} if config.tag_field else set())
 
 
+LATEST_MS = 2**53
+"""Milliseconds since the epoch, in the year 287396; a longer number is no time, and few consumers could read it."""
+
 LONGEST_WORD = 64
 """Bytes; a longer frame that is no JSON is a broken one, not a word."""
 
@@ -44,11 +51,12 @@ def stray_word(text: bytes) -> tuple[str, str]:
 
 
 def milliseconds(text: str | int | None) -> int | None:
-    """A venue timestamp in milliseconds since the epoch; None for none, or for one that is no number."""
+    """A venue timestamp in milliseconds since the epoch; None for none, or for what cannot be one."""
     try:
-        return int(text) if text else None
+        time = int(text or 0)
     except ValueError:
         return None
+    return time if 0 < time < LATEST_MS else None
 
 
 def present(text: str | None) -> str | None:
@@ -69,7 +77,7 @@ class Word(enum.Enum):
     """The server refused our last message: the connection is of no more use."""
 
 
-def write(message: dict[str, object]) -> str:
+def write(message: Mapping[str, object]) -> str:
     """Write a message to the venue as compact JSON."""
     return _encode(message).decode()
 
