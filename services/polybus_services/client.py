@@ -1,0 +1,269 @@
+"""A client of the gateway on NATS: control requests with typed answers, and events as they come.
+
+    async with ControlClient.connect("nats://127.0.0.1:4222") as client:
+        reply = await client.subscribe(assets=["123"], wait="data")
+        async with client.listen(*reply.subjects) as messages:
+            async for message in messages: ...
+
+Nothing hangs: every step has a deadline of its own, because nats-py has none for several of them.
+"""
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+import anyio
+import msgspec
+import nats.errors
+from anyio.streams.memory import MemoryObjectReceiveStream
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from polybus_protocol.replies import (
+    ErrorReply,
+    RenewReply,
+    StatusReply,
+    SubscribeReply,
+    SubscriptionsReply,
+    UnsubscribeReply,
+)
+from polybus_protocol.subjects import PREFIX, control_subject
+from polybus_services.config import NatsConfig
+
+ANSWER_WITHIN_S = 5.0
+"""Seconds a gateway may take to answer, besides what the request itself tells it to wait.  It takes 1 ms; a busy
+one that has 10,000 assets to look at takes longer."""
+
+CLOSE_WITHIN_S = 2.0
+"""Seconds for a goodbye; nats-py waits for ever for a server that is frozen."""
+
+QUEUED_MESSAGES = 1024
+"""Messages between NATS and the reader.  When full, they wait in nats-py, which drops beyond 512 Ki messages of a
+subscription and says so (`ControlClient.dropped`)."""
+
+Reply = TypeVar("Reply", bound=msgspec.Struct)
+
+
+class ClientError(Exception):
+    """Base of what can go wrong here; the text is a sentence for a person."""
+
+
+class NatsUnreachable(ClientError):
+    """NATS does not answer, or not to us."""
+
+
+class NoGateway(ClientError):
+    """NATS is there, but no gateway answers on it."""
+
+
+class ServiceRefused(ClientError):
+    """The gateway said no.
+
+    Attributes:
+        code: with the meaning HTTP gives it.
+        message: why, and what to do.
+        field: the field of the request that is to blame, or None.
+        retry_after_s: seconds after which asking again makes sense, or None.
+    """
+
+    def __init__(
+        self, code: int, message: str, field: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+class ControlClient:
+    """One connection to NATS; made by `connect`."""
+
+    def __init__(self, nats_client: Client, config: NatsConfig, prefix: str) -> None:
+        self._nats = nats_client
+        self._config = config
+        self._prefix = prefix
+        self.connected = False
+        """Whether NATS has ever let us in."""
+        self.dropped = 0
+        """Messages that nats-py dropped because `listen` was read too slowly."""
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, where: NatsConfig | str, *, prefix: str = PREFIX, name: str = "polybus-client"
+    ) -> AsyncIterator[Self]:
+        """Connect for the length of a block.
+
+        Args:
+            where: a URL, or all about the login as well.
+            prefix: first tokens of the gateway's subjects.
+            name: what the server lists us as, unless `where` has a name.
+
+        Raises:
+            NatsUnreachable: no server answers within its `connect_timeout_s`, or it refuses us.
+        """
+        config = NatsConfig(url=where) if isinstance(where, str) else where
+        nats_client = Client()
+        client = cls(nats_client, config, prefix)
+        failures: list[Exception] = []
+        attempt = anyio.move_on_after(config.connect_timeout_s)
+
+        async def note(error: Exception) -> None:
+            if isinstance(error, nats.errors.SlowConsumerError):
+                client.dropped += 1
+            elif not client.connected:
+                failures.append(error)
+                # Each server has been tried: nats-py would try them all again, 60 times.
+                if len(failures) >= len(config.servers):
+                    attempt.cancel()
+
+        try:
+            with attempt, contextlib.suppress(nats.errors.Error):
+                await nats_client.connect(error_cb=note, **_options(config, name))
+                client.connected = True
+            if not client.connected:
+                raise NatsUnreachable(_why_unreachable(config, failures))
+            yield client
+        finally:
+            with (
+                anyio.move_on_after(CLOSE_WITHIN_S, shield=True),
+                contextlib.suppress(nats.errors.Error, OSError),
+            ):
+                await nats_client.close()
+
+    async def subscribe(self, **fields: object) -> SubscribeReply:
+        """Add interest; the fields are those of `polybus_protocol.control.SubscribeRequest`."""
+        wait_s = fields.get("wait_timeout_s", 10.0) if fields.get("wait", "accepted") != "accepted" else 0.0
+        assert isinstance(wait_s, int | float)
+        return await self._request("subscribe", fields, SubscribeReply, ANSWER_WITHIN_S + wait_s)
+
+    async def unsubscribe(self, **fields: object) -> UnsubscribeReply:
+        """Drop one subscription by `id`, or all of an `owner`."""
+        return await self._request("unsubscribe", fields, UnsubscribeReply)
+
+    async def renew(self, **fields: object) -> RenewReply:
+        """Prolong the lease of one subscription by `id`, or of all of an `owner`."""
+        return await self._request("renew", fields, RenewReply)
+
+    async def subscriptions(self, **fields: object) -> SubscriptionsReply:
+        """The subscriptions there are: all, an `owner`'s, or one by `id`."""
+        return await self._request("subscriptions", fields, SubscriptionsReply)
+
+    async def status(self) -> StatusReply:
+        """How the gateway is doing."""
+        return await self._request("status", {}, StatusReply)
+
+    async def _request(
+        self, verb: str, fields: dict[str, object], reply_type: type[Reply], within_s: float = ANSWER_WITHIN_S
+    ) -> Reply:
+        """Ask the gateway.
+
+        Raises:
+            ServiceRefused: it said no.
+            NoGateway: there is none, or it did not answer in time.
+            NatsUnreachable: the connection to NATS broke.
+        """
+        subject = control_subject(verb, self._prefix)
+        payload = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+        try:
+            answer = await self._nats.request(subject, payload, timeout=within_s)
+        except nats.errors.NoRespondersError:
+            raise NoGateway(
+                f"no gateway answers on {subject} at {self._config.shown_url}: start one with `polybus run`, "
+                "or see whether the prefix is right"
+            ) from None
+        except nats.errors.TimeoutError:
+            raise NoGateway(
+                f"the gateway did not answer {verb} within {within_s:g} s; the request may still be carried out"
+            ) from None
+        except nats.errors.Error as error:
+            raise NatsUnreachable(_why_unreachable(self._config, [error])) from None
+        _raise_refusal(answer)
+        try:
+            return msgspec.json.decode(answer.data, type=reply_type)
+        except msgspec.DecodeError as error:
+            raise NoGateway(f"what answers on {subject} is not a gateway of this version: {error}") from None
+
+    @asynccontextmanager
+    async def listen(self, *subjects: str) -> AsyncIterator[MemoryObjectReceiveStream[Msg]]:
+        """The messages on these subjects, wildcards allowed, from when the block is entered.
+
+        Raises:
+            NatsUnreachable: the server does not take the subscription.
+        """
+        send, receive = anyio.create_memory_object_stream[Msg](QUEUED_MESSAGES)
+
+        async def take(message: Msg) -> None:
+            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await send.send(message)
+
+        with send, receive:
+            try:
+                subscriptions = [await self._nats.subscribe(subject, cb=take) for subject in subjects]
+                # A round trip: the server has the subscriptions once it has answered.
+                await self._nats.flush()
+            except (nats.errors.Error, ValueError) as error:
+                raise NatsUnreachable(_why_unreachable(self._config, [error])) from None
+            try:
+                yield receive
+            finally:
+                for subscription in subscriptions:
+                    with contextlib.suppress(nats.errors.Error):
+                        await subscription.unsubscribe()
+
+
+def _options(config: NatsConfig, name: str) -> dict[str, Any]:
+    """What nats-py is told; absent settings are left out, since it takes None for a value in places."""
+    login = {
+        "user": config.user,
+        "password": config.password,
+        "token": config.token,
+        "user_credentials": config.creds,
+    }
+    return {
+        "servers": config.servers,
+        "name": config.name or name,
+        "connect_timeout": config.connect_timeout_s,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.5,
+        "ping_interval": 5,
+        **{key: value for key, value in login.items() if value is not None},
+    }
+
+
+def _raise_refusal(answer: Msg) -> None:
+    headers = answer.headers or {}
+    if "Nats-Service-Error-Code" not in headers:
+        return
+    try:
+        error = msgspec.json.decode(answer.data, type=ErrorReply).error
+    except msgspec.DecodeError:  # the code and text in the headers are all there is
+        code = headers["Nats-Service-Error-Code"]
+        raise ServiceRefused(
+            int(code) if code.isdigit() else 500, headers.get("Nats-Service-Error", "")
+        ) from None
+    raise ServiceRefused(error.code, error.message, error.field, error.retry_after_s)
+
+
+def _why_unreachable(config: NatsConfig, failures: list[Exception]) -> str:
+    where = config.shown_url
+    if not failures:
+        return f"NATS at {where} does not answer within {config.connect_timeout_s:g} s"
+    error = failures[-1]
+    text = str(error).removeprefix("nats: ").strip("'")
+    match error:
+        case nats.errors.AuthorizationError():
+            return f"NATS at {where} refuses the login"
+        case ConnectionRefusedError():
+            return f"NATS at {where} cannot be reached: nothing listens there"
+        case ssl.SSLError():
+            return f"NATS at {where} cannot be reached: TLS failed ({error.reason or 'no reason given'})"
+        case OSError(strerror=str(reason)):
+            return f"NATS at {where} cannot be reached: {reason}"
+        case _ if "uthorization" in text:
+            return f"NATS at {where} refuses the login ({text})"
+        case _:
+            return f"NATS at {where} cannot be used: {text or type(error).__name__}"
