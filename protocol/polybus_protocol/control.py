@@ -122,10 +122,10 @@ def parse_request(verb: str, payload: bytes) -> Any:
     if verb == "subscribe":
         fields = modernise(fields)
     known = REQUESTS[verb].__struct_fields__
-    for field in fields:
-        if field not in known:
+    for name in fields:
+        if name not in known:
             takes = f"the fields of {verb!r} are {', '.join(known)}" if known else f"{verb!r} takes none"
-            raise _bad(field[:80], f"there is no such field; {takes}")
+            raise _bad(name[:80], f"there is no such field; {takes}")
     try:
         request = msgspec.convert(fields, REQUESTS[verb])
     except msgspec.ValidationError as error:
