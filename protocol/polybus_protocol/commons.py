@@ -4,7 +4,7 @@ Every connection hears `new_market` for the whole venue, and the two assets of a
 two connections, so what is heard twice is told apart by its content and published once.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 from .events import Event, Unknown, VenueMarketEvent
 from .stream import Stream
@@ -31,6 +31,7 @@ class Commons:
         self._unknown = Stream(feed, "unknown", prefix=prefix)
         self._markets: OrderedDict[str, Stream] = OrderedDict()
         self._heard: OrderedDict[tuple[type[Event], str, int | None], None] = OrderedDict()
+        self._forgotten: Counter[str] = Counter()
         self.duplicates = 0
         """Events that another connection had brought before."""
 
@@ -42,24 +43,26 @@ class Commons:
             return self._unknown
         raise TypeError(f"{type(event).__name__} belongs to an interest")
 
-    def streams(self) -> list[Stream]:
-        """All streams in use, for counting."""
-        return [self._unknown, *self._markets.values()]
+    def counts(self) -> Counter[str]:
+        """How many events of each type were published, forgotten streams included."""
+        total = self._forgotten + self._unknown.counts()
+        for stream in self._markets.values():
+            total += stream.counts()
+        return total
 
     def _market_stream(self, event: VenueMarketEvent) -> Stream | None:
         identity = (type(event), event.market, event.source_time)
         if identity in self._heard:
             self.duplicates += 1
             return None
-        _remember(self._heard, identity, None)
-        stream = self._markets.get(event.market)
-        if stream is None:
-            stream = Stream(self._feed, "market", (event.market, None), prefix=self._prefix)
-            _remember(self._markets, event.market, stream)
+        self._heard[identity] = None
+        if len(self._heard) > REMEMBERED_MARKETS:
+            self._heard.popitem(last=False)
+        return self._markets.get(event.market) or self._open(event.market)
+
+    def _open(self, market: str) -> Stream:
+        stream = self._markets[market] = Stream(self._feed, "market", (market, None), prefix=self._prefix)
+        if len(self._markets) > REMEMBERED_MARKETS:
+            _, forgotten = self._markets.popitem(last=False)
+            self._forgotten += forgotten.counts()
         return stream
-
-
-def _remember[K, V](memory: "OrderedDict[K, V]", key: K, value: V) -> None:
-    memory[key] = value
-    if len(memory) > REMEMBERED_MARKETS:
-        memory.popitem(last=False)

@@ -47,6 +47,7 @@ class Overdue(msgspec.Struct, frozen=True):
 class Tapped(msgspec.Struct, frozen=True):
     """Signal: an event of a stream that somebody wants a log line for."""
 
+    key: str
     event: Event
 
 
@@ -175,7 +176,7 @@ class Session:
             publications.append(stream.publish(event, time, connection))
             self.last_data_at = now
             if stream.tapped:
-                self._signals.append(Tapped(event))
+                self._signals.append(Tapped(key, event))
             if event.__class__ is TickSizeChange:
                 # Old levels may be regrouped: nothing of this book counts until the next snapshot.
                 publications += self.resync([key], "tick_size_change", now, time)
@@ -393,5 +394,8 @@ class Session:
         stream = self._commons.stream_for(event)
         if stream is None:
             return lost
+        for key in self._dialect.quiet_keys & self.streams.keys():
+            if self.streams[key].tapped:
+                self._signals.append(Tapped(key, event))
         begun = [] if stream.live else stream.begin(event, time, self._connection)
         return [*begun, stream.publish(event, time, self._connection), *lost]

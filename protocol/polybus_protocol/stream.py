@@ -6,6 +6,7 @@ event is the gap; the epoch is *live* only from its first data.
 
 import enum
 from collections import Counter
+from collections.abc import Collection
 
 import msgspec
 
@@ -35,13 +36,14 @@ class Trust(enum.Enum):
 
 
 class Channel:
-    """One event type of a stream: the subject it is published on, and how often it was."""
+    """One event type of a stream: the subject it is published on, how often it was, and when last."""
 
-    __slots__ = ("count", "subject")
+    __slots__ = ("count", "last_time", "subject")
 
-    def __init__(self, subject: str, count: int = 0) -> None:
+    def __init__(self, subject: str) -> None:
         self.subject = subject
-        self.count = count
+        self.count = 0
+        self.last_time = 0
 
 
 class Stream:
@@ -62,7 +64,6 @@ class Stream:
         "family",
         "feed",
         "ids",
-        "last_data_time",
         "live",
         "owed",
         "seq",
@@ -87,8 +88,6 @@ class Stream:
         """Whether data has arrived in this epoch; the hot path looks at nothing else."""
         self.tapped = False
         """Whether somebody wants a log line per event."""
-        self.last_data_time: int | None = None
-        """When the last event from the venue arrived, in nanoseconds since the epoch."""
         self.owed: str | None = "restart" if remembered else None
         """The reason of a gap that has not been announced on the proper subject yet."""
         self._prefix = prefix
@@ -105,6 +104,11 @@ class Stream:
         return stream_key(self.family, *self.ids, prefix=self._prefix)
 
     @property
+    def announces_gaps(self) -> bool:
+        """Whether a loss shows as a gap; on the others, which carry no data, only as a jump of `seq`."""
+        return self.family not in ("unknown", "system")
+
+    @property
     def trust(self) -> Trust:
         """What a consumer may believe right now."""
         return Trust.LIVE if self.live else Trust.WAITING
@@ -116,15 +120,31 @@ class Stream:
             counts["unknown" if isinstance(kind, str) else type_of(kind)] += channel.count
         return counts
 
+    @property
+    def last_data_time(self) -> int | None:
+        """When the last event from the venue arrived, in nanoseconds since the epoch; None if none did."""
+        return self.last_time_of(()) or None
+
+    def last_time_of(self, types: Collection[str]) -> int:
+        """When the last event of these types arrived, of all if none is named; 0 if none did."""
+        return max(
+            (
+                channel.last_time
+                for kind, channel in self._channels.items()
+                if not types or (isinstance(kind, type) and type_of(kind) in types)
+            ),
+            default=0,
+        )
+
     def publish(self, event: Event, received_time: int, connection: str | None) -> Publication:
         """Stamp an event from the venue and make it ready for NATS."""
         event.received_time = received_time
         event.connection = connection
         event.epoch = epoch = self.epoch
         self.seq = event.seq = seq = self.seq + 1
-        self.last_data_time = received_time
         channel = self._channels.get(event.__class__) or self._open_channel(event)
         channel.count += 1
+        channel.last_time = received_time
         return Publication(channel.subject, encode_event(event), self, epoch, seq)
 
     def begin(self, event: Event, received_time: int, connection: str | None) -> list[Publication]:
@@ -137,9 +157,9 @@ class Stream:
             self._learn(tuple(getattr(event, name, None) for name in FAMILIES[self.family]))
         announcements = []
         if self.owed is not None:
-            announcements = self.interrupt(self.owed, received_time, connection=connection)
+            announcements = self._break(self.owed, received_time, None, connection)
         elif self.epoch == 0:
-            self.epoch = received_time // NS_PER_MS
+            self.epoch = max(1, received_time // NS_PER_MS)
         self.live = True
         return announcements
 
@@ -158,16 +178,9 @@ class Stream:
             detail: a sentence for people.
             connection: the connection that is to blame.
         """
-        if not self.live and self.owed is None:
+        if not self.live and (self.owed is None or self.seq):
             return []
-        last = (self.epoch or None, self.seq or None, self.last_data_time)
-        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, detail, *last)
-        # Milliseconds make an epoch number that rises over restarts with nothing to remember.
-        self.epoch = max(self.epoch + 1, now // NS_PER_MS)
-        self.seq = 1
-        self.live = False
-        self.owed = reason if self._is_incomplete else None
-        return [self._gap(gap, self.epoch, 1, now, connection)]
+        return self._break(reason, now, detail, connection)
 
     def mark_lost(
         self, first: tuple[int, int], last: tuple[int, int], lost: int, reason: str, now: int
@@ -181,9 +194,20 @@ class Stream:
             reason: `backlog_overflow` or `nats_connection_lost`.
             now: nanoseconds since the epoch.
         """
-        before = (first[0], first[1] - 1 or None, None)
-        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, None, *before, lost)
+        # What came before the first event of an epoch is not remembered here.
+        epoch, seq = (first[0], first[1] - 1) if first[1] > 1 else (None, None)
+        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, None, epoch, seq, None, lost)
         return self._gap(gap, *last, now, None)
+
+    def _break(self, reason: str, now: int, detail: str | None, connection: str | None) -> list[Publication]:
+        last = (self.epoch or None, self.seq or None, self.last_data_time)
+        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, detail, *last)
+        # Milliseconds make an epoch number that rises over restarts with nothing to remember.
+        self.epoch = max(self.epoch + 1, now // NS_PER_MS)
+        self.seq = 1
+        self.live = False
+        self.owed = reason if self._is_incomplete else None
+        return [self._gap(gap, self.epoch, 1, now, connection)]
 
     @property
     def _is_incomplete(self) -> bool:

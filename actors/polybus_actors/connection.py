@@ -1,0 +1,347 @@
+"""The connection actor: sole owner of one socket, and of the session spoken on it.
+
+It lives through many sockets: it dials, converses until the socket ends or is given up, backs off and
+dials again, carrying the same streams.  Everything in here that touches the session runs between two
+awaits of one task group, so there is nothing to lock.
+"""
+
+import enum
+import logging
+import random
+import time
+from collections.abc import Callable
+
+import anyio
+import msgspec
+
+from polybus_protocol.backoff import Backoff, Verdict, close_reason, close_verdict
+from polybus_protocol.commons import Commons
+from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.feeds.dialect import Dialect
+from polybus_protocol.framing import Binary, PeerClosed, ProtocolBroken
+from polybus_protocol.profile import FeedProfile
+from polybus_protocol.session import Session, Signal
+from polybus_protocol.states import State
+from polybus_protocol.stream import Publication, Stream
+
+from .mailbox import Mailbox
+from .outbox import Outbox
+from .pacer import DialPacer
+from .tally import Tally
+from .transport import CHUNK_BYTES, DialFailed, Wire, dial
+
+logger = logging.getLogger("polybus.connection")
+
+LONGEST_NAP_S = 0.25
+"""Seconds between two looks at the session's deadlines, which may move closer while we sleep."""
+
+
+class Phase(enum.Enum):
+    """Where a connection stands, as `status` shows it."""
+
+    DIALING = "dialing"
+    OPEN = "open"
+    """The socket is up and the venue was asked; no data yet."""
+    LIVE = "live"
+    """Data has arrived on this socket."""
+    WAITING = "waiting"
+    """Backing off until the next dial."""
+    REFUSED = "refused"
+    """Dialling again is pointless until a person changes something."""
+    STOPPED = "stopped"
+
+
+class Carry(msgspec.Struct, frozen=True):
+    """Message: carry these streams as well."""
+
+    streams: list[tuple[str, Stream]]
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """Message: carry these keys no longer."""
+
+    keys: list[str]
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """Message: events of these keys may be lost; ask for fresh snapshots."""
+
+    keys: list[str]
+    reason: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Message: close the socket with 1000 and end."""
+
+
+type Message = Carry | Drop | Doubt | Stop
+
+
+class Connection:
+    """See the module.
+
+    Args:
+        id: names the connection for good.
+        profile: the feed's settings.
+        dialect: the feed's language.
+        outbox: where publications go.
+        pacer: lets dials through one at a time.
+        commons: the streams that the connections of a feed share.
+        directory: remembers the pairs of market and asset that pass by.
+        on_signals: told what the session signals, between two chunks.
+        on_phase: told of each change of phase.
+        incarnation: how many sockets a connection of this id has had before.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002  the field's own word
+        profile: FeedProfile,
+        dialect: Dialect,
+        outbox: Outbox,
+        pacer: DialPacer,
+        commons: Commons,
+        directory: MarketDirectory,
+        on_signals: Callable[[list[Signal]], None],
+        on_phase: Callable[["Connection"], None],
+        incarnation: int = 0,
+    ) -> None:
+        self.id = id
+        self.profile = profile
+        self.mailbox: Mailbox[Message] = Mailbox()
+        self.phase = Phase.WAITING
+        self.reason: str | None = None
+        """Why it is not live, as a sentence."""
+        self.incarnation = incarnation
+        """Which socket this is, counted from 1."""
+        self.retry_in_s: float | None = None
+        self.last_frame_time: int | None = None
+        """Nanoseconds since the epoch."""
+        self.streams: dict[str, Stream] = {}
+        self.session: Session | None = None
+        self.stopped = anyio.Event()
+        """Set when the actor has ended for good."""
+
+        self._dialect = dialect
+        self._outbox = outbox
+        self._pacer = pacer
+        self._commons = commons
+        self._directory = directory
+        self._on_signals = on_signals
+        self._on_phase = on_phase
+        self._backoff = Backoff(profile.backoff, random.random)
+        self._past = Tally()
+        self._stopping = False
+        self._unsent = b""
+        self._has_unsent = anyio.Event()
+        self._wire: Wire | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """What all sockets so far have brought."""
+        now = Tally() if self.session is None else Tally.of(self.session)
+        return self._past + now + Tally.of_dialect(self._dialect)
+
+    @property
+    def feed(self) -> str:
+        """The feed's name."""
+        return self._dialect.feed
+
+    def has_asked_for(self, key: str) -> bool:
+        """Whether the venue was asked for a key on the socket that is open now."""
+        return self.session is not None and self.session.state is State.OPEN and key in self.session.streams
+
+    async def run(self) -> None:
+        """Serve until told to stop.  What fails in here is a bug, and the supervisor's to judge."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read_mailbox, tasks.cancel_scope)
+            try:
+                while True:
+                    await self._live_once()
+            finally:
+                self._end_session("the connection's actor ended", Verdict.RETRY)
+
+    async def close(self) -> None:
+        """Refuse what is still in the mailbox; nothing is taken any more."""
+        async with self.mailbox:
+            self.stopped.set()
+
+    # --- the life of a socket ----------------------------------------------------------------------
+
+    async def _live_once(self) -> None:
+        """Dial, converse, and wait as long as the policy says."""
+        self.incarnation += 1
+        self._enter(Phase.DIALING, None)
+        await self._pacer.turn()
+        retry_after_s = None
+        try:
+            wire = await dial(
+                self.profile.url,
+                timeout_s=self.profile.dial_timeout_s,
+                max_message_bytes=self.profile.max_message_bytes,
+            )
+        except DialFailed as failure:
+            reason, verdict, retry_after_s = str(failure), failure.verdict, failure.retry_after_s
+        else:
+            reason, verdict = await self._converse(wire)
+        self._past += Tally(errors=1)
+        if verdict is Verdict.NEVER:
+            self._enter(Phase.REFUSED, reason)
+            await anyio.sleep_forever()
+        self.retry_in_s = self._backoff.next_delay(verdict, retry_after_s)
+        self._enter(Phase.WAITING, reason)
+        await anyio.sleep(self.retry_in_s)
+
+    async def _converse(self, wire: Wire) -> tuple[str, Verdict]:
+        """Hold one conversation to its end."""
+        name = f"{self.id}#{self.incarnation}"
+        self._wire, self._unsent = wire, b""
+        session = self.session = Session(
+            self.profile, self._dialect, name, self._commons, self._directory, anyio.current_time()
+        )
+        session.subscribe(self.streams.items(), anyio.current_time())
+        self._enter(Phase.OPEN, None)
+        self._follow_up()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write, wire)
+                tasks.start_soon(self._keep_time, session, tasks.cancel_scope)
+                await self._read(wire, session)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._end_session("the connection's actor ended", Verdict.RETRY)
+            with anyio.CancelScope(shield=True):
+                await self._close(wire, polite=self._stopping)
+        assert session.ended is not None
+        return session.ended.reason, session.ended.verdict
+
+    async def _read(self, wire: Wire, session: Session) -> None:
+        """The hot path: chunk, frames, decode, sequence, encode, outbox; no queue and no switch between."""
+        receive, put = wire.stream.receive, self._outbox.put
+        chunk = wire.trailing
+        while session.state is not State.CLOSED:
+            now, received_time = anyio.current_time(), time.time_ns()
+            self.last_frame_time = received_time
+            publications: list[Publication] = []
+            for frame in wire.frames.receive(chunk):
+                if isinstance(frame, bytes):
+                    publications += session.receive(frame, now, received_time)
+                elif isinstance(frame, Binary):
+                    # No feed is known to send one; should it hold JSON, it is better read than refused.
+                    publications += session.receive(frame.data, now, received_time)
+                else:
+                    reason, verdict = _farewell(frame)
+                    publications += session.end(reason, received_time, verdict)
+            put(publications)
+            self._follow_up()
+            try:
+                chunk = await receive(CHUNK_BYTES)
+            except anyio.EndOfStream:
+                put(session.end("the venue hung up without a close frame (1006)", time.time_ns()))
+            except anyio.BrokenResourceError:
+                put(session.end("the connection broke (1006)", time.time_ns()))
+
+    async def _write(self, wire: Wire) -> None:
+        while True:
+            await self._has_unsent.wait()
+            self._has_unsent = anyio.Event()
+            data, self._unsent = self._unsent, b""
+            try:
+                # A peer that takes nothing in is noticed by the session's watchdogs, which cancel this.
+                await wire.stream.send(data)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return  # the reader is told as well, and says so
+
+    async def _keep_time(self, session: Session, scope: anyio.CancelScope) -> None:
+        while session.state is not State.CLOSED:
+            deadline = session.next_deadline()
+            now = anyio.current_time()
+            nap = LONGEST_NAP_S if deadline is None else min(max(deadline - now, 0.0), LONGEST_NAP_S)
+            await anyio.sleep(nap)
+            self._outbox.put(session.handle_deadline(anyio.current_time(), time.time_ns()))
+            self._follow_up()
+        scope.cancel()
+
+    async def _close(self, wire: Wire, *, polite: bool) -> None:
+        """Say goodbye if there is somebody to say it to, and let go of the socket."""
+        with anyio.move_on_after(self.profile.close_timeout_s if polite else 0.1):
+            try:
+                await wire.stream.send(self._unsent + wire.frames.data_to_send() + wire.frames.close(1000))
+                while polite and not any(
+                    isinstance(frame, PeerClosed)
+                    for frame in wire.frames.receive(await wire.stream.receive(CHUNK_BYTES))
+                ):
+                    pass
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+                pass
+        await anyio.aclose_forcefully(wire.stream)
+
+    # --- what the pool wants -----------------------------------------------------------------------
+
+    async def _read_mailbox(self, scope: anyio.CancelScope) -> None:
+        async for message in self.mailbox:
+            match message:
+                case Carry(streams):
+                    self.streams.update(streams)
+                    if self.session is not None:
+                        self.session.subscribe(streams, anyio.current_time())
+                case Drop(keys):
+                    for key in keys:
+                        self.streams.pop(key, None)
+                    if self.session is not None:
+                        self.session.unsubscribe(keys)
+                case Doubt(keys, reason):
+                    self._doubt(keys, reason)
+                case Stop():
+                    self._stopping = True
+                    self._end_session("the gateway closed the connection", Verdict.NEVER)
+                    self._enter(Phase.STOPPED, None)
+                    scope.cancel()
+                    return
+            self._follow_up()
+
+    def _doubt(self, keys: list[str], reason: str) -> None:
+        if self.session is not None:
+            now, received_time = anyio.current_time(), time.time_ns()
+            self._outbox.put(self.session.resync(keys, reason, now, received_time))
+
+    # --- small things ------------------------------------------------------------------------------
+
+    def _follow_up(self) -> None:
+        """After each call to the session: write what it says, pass on what it signals."""
+        session, wire = self.session, self._wire
+        if session is None or wire is None:
+            return
+        if session.has_data and self.phase is Phase.OPEN:
+            self._backoff.data_seen()
+            self._enter(Phase.LIVE, None)
+        if signals := session.take_signals():
+            self._on_signals(signals)
+        unsent = wire.frames.data_to_send()
+        if session.state is State.OPEN:
+            unsent += b"".join(map(wire.frames.text, session.data_to_send()))
+        if unsent:
+            self._unsent += unsent
+            self._has_unsent.set()
+
+    def _end_session(self, reason: str, verdict: Verdict) -> None:
+        """Whatever ended the session: its streams get their gaps, once."""
+        if self.session is not None:
+            self._outbox.put(self.session.end(reason, time.time_ns(), verdict))
+            self._past += Tally.of(self.session)
+            self.session = None
+
+    def _enter(self, phase: Phase, reason: str | None) -> None:
+        self.phase, self.reason = phase, reason
+        if phase is not Phase.WAITING:
+            self.retry_in_s = None
+        self._on_phase(self)
+        logger.info("%s is %s%s", self.id, phase.value, f": {reason}" if reason else "")
+
+
+def _farewell(frame: PeerClosed | ProtocolBroken) -> tuple[str, Verdict]:
+    """Why the peer's last frame ends the connection, and whether to dial again."""
+    if isinstance(frame, ProtocolBroken):
+        return f"the venue broke the WebSocket protocol: {frame.reason}", Verdict.RETRY_LATER
+    said = f", saying {frame.reason!r}" if frame.reason else ""
+    return f"the venue closed with {frame.code} ({close_reason(frame.code)}){said}", close_verdict(frame.code)

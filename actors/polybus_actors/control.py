@@ -1,0 +1,135 @@
+"""The control actor: the NATS micro service that takes commands.
+
+nats-py's service hands requests to an endpoint one by one, tells the caller the text of any exception, and
+cancels what is under way when it stops.  So every handler here only starts a task, and that task gives
+exactly one answer: a reply, a refusal, or, for what nobody foresaw, an incident number.
+"""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+import msgspec
+import nats.errors
+from anyio.abc import TaskGroup
+from nats.aio.client import Client
+from nats.micro import add_service
+from nats.micro.request import Request
+
+from polybus_protocol import __version__
+from polybus_protocol.control import REQUESTS, SERVICE, parse_request
+from polybus_protocol.errors import ControlError
+from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
+
+from .mailbox import ActorStopped
+
+logger = logging.getLogger("polybus.control")
+
+AT_ONCE = 64
+"""Requests worked on at a time; one more is answered 429, since each may wait for data for a minute."""
+
+RETRY_S = 1.0
+"""Seconds after which asking again makes sense, as the refusals say."""
+
+type Handler = Callable[[Any], Awaitable[msgspec.Struct]]
+"""Takes a validated request, returns the reply or raises `ControlError`."""
+
+
+class Control:
+    """See the module.
+
+    Args:
+        prefix: of all subjects.
+        replica: the gateway's name.
+        handlers: by verb.
+    """
+
+    def __init__(self, prefix: str, replica: str, handlers: Mapping[str, Handler]) -> None:
+        self._prefix = prefix
+        self._replica = replica
+        self._handlers = handlers
+        self._under_way = 0
+        self._draining = False
+        self._idle = anyio.Event()
+
+    async def serve(self, client: Client, ready: Callable[[], None]) -> None:
+        """Answer over one client until cancelled."""
+        service = await add_service(
+            client,
+            name=SERVICE,
+            version=__version__,
+            description="Polymarket's real-time feeds on NATS",
+            metadata={"replica": self._replica, "prefix": self._prefix},
+        )
+        async with anyio.create_task_group() as tasks:
+            group = service.add_group(name=f"{self._prefix}.control")
+            for verb in self._handlers:
+                await group.add_endpoint(
+                    name=verb, handler=self._taking(verb, tasks), metadata=_describe(verb)
+                )
+            ready()
+            await anyio.sleep_forever()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new requests with 503, and wait for the answers to those that were taken."""
+        self._draining = True
+        with anyio.move_on_after(timeout_s):
+            while self._under_way:
+                await self._idle.wait()
+
+    def _taking(self, verb: str, tasks: TaskGroup) -> Callable[[Request], Awaitable[None]]:
+        async def take(request: Request) -> None:
+            self._under_way += 1
+            tasks.start_soon(self._answer, verb, request)
+
+        return take
+
+    async def _answer(self, verb: str, request: Request) -> None:
+        try:
+            payload, refusal = await self._work(verb, request.data)
+            if not request._msg.reply:  # noqa: SLF001  nats-py has no public way to ask
+                return
+            if refusal is None:
+                await request.respond(payload)
+            else:
+                await request.respond_error(str(refusal.code), refusal.message, payload)
+        except (nats.errors.Error, OSError, ValueError) as error:
+            logger.warning("the answer to a %s request could not be sent: %s", verb, error)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+                self._idle = anyio.Event()
+
+    async def _work(self, verb: str, data: bytes) -> tuple[bytes, ControlError | None]:
+        """Do what is asked; the reply's payload, and the refusal if it is one."""
+        try:
+            if self._draining:
+                raise ControlError(503, "this gateway is shutting down", retry_after_s=RETRY_S)
+            if self._under_way > AT_ONCE:
+                raise ControlError(429, f"{AT_ONCE} requests are under way", retry_after_s=RETRY_S)
+            return encode_reply(await self._handlers[verb](parse_request(verb, data))), None
+        except ControlError as error:
+            refusal = error
+        except ActorStopped:
+            refusal = ControlError(503, "this gateway is shutting down", retry_after_s=RETRY_S)
+        except Exception:
+            incident = secrets.token_hex(4)
+            logger.exception("a %s request failed: incident %s", verb, incident)
+            refusal = ControlError(500, f"the gateway failed to answer: incident {incident} in its log")
+        body = ErrorBody(refusal.code, refusal.message, refusal.field, refusal.retry_after_s)
+        return encode_reply(ErrorReply(body)), refusal
+
+
+def _describe(verb: str) -> dict[str, str]:
+    """The endpoint's metadata: what it takes and gives, as JSON Schema."""
+    (request, reply), definitions = msgspec.json.schema_components(
+        [REQUESTS[verb], REPLIES[verb]], ref_template="#/$defs/{name}"
+    )
+    return {
+        "content-type": "application/json",
+        "schema.request": encode_reply(request | {"$defs": definitions}).decode(),
+        "schema.response": encode_reply(reply | {"$defs": definitions}).decode(),
+    }

@@ -1,0 +1,208 @@
+"""All actors of one gateway, put together: what they share, how they start, how they drain.
+
+venue ── connection ──┐                        ┌── control ── NATS requests
+venue ── connection ──┤ outbox ── bus ── NATS  │
+venue ── connection ──┘                        │
+└──────── pool ◄── registry ◄────┘
+└── store ── NATS KV
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import anyio
+import msgspec
+from nats.aio.client import Client
+
+from polybus_protocol.control import (
+    RenewRequest,
+    StatusRequest,
+    SubscribeRequest,
+    SubscriptionsRequest,
+    UnsubscribeRequest,
+)
+from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.errors import ControlError
+from polybus_protocol.feeds.market import FEED, VENUE, MarketDialect
+from polybus_protocol.interest import Interest
+from polybus_protocol.listen import subjects_of
+from polybus_protocol.profile import FeedProfile
+from polybus_protocol.replies import (
+    Renewed,
+    RenewReply,
+    StatusReply,
+    SubscribeReply,
+    SubscriptionsReply,
+    UnsubscribeReply,
+)
+from polybus_protocol.stream import Stream
+from polybus_protocol.subjects import PREFIX
+
+from .bus import Bus, NatsSettings
+from .control import Control
+from .outbox import Outbox
+from .pool import Lost, Pool
+from .registry import Registry, Renew, Subscribe, Unsubscribe
+from .report import status_reply, subscription_info
+from .store import Store
+from .supervisor import Supervisor
+
+logger = logging.getLogger("polybus.gateway")
+
+
+class GatewaySettings(msgspec.Struct, frozen=True):
+    """What one gateway is called and how much it holds."""
+
+    replica: str = "gw0"
+    prefix: str = PREFIX
+    bucket: str = "polybus_subscriptions"
+    drain_timeout_s: float = 10.0
+    backlog_messages: int = 200_000
+    """Events kept while NATS is away: ten seconds of 20,000 a second."""
+    backlog_bytes: int = 64 * 1024 * 1024
+
+
+class Gateway:
+    """See the module.
+
+    Args:
+        settings: of the gateway itself.
+        nats: where NATS is.
+        profile: of the market feed.
+    """
+
+    def __init__(self, settings: GatewaySettings, nats: NatsSettings, profile: FeedProfile) -> None:
+        self.settings = settings
+        self.started = time.time_ns()
+        self.draining = False
+        self.supervisor = Supervisor()
+        self.outbox = Outbox(settings.backlog_messages, settings.backlog_bytes)
+        self.directory = MarketDirectory()
+        self.pool = Pool(
+            settings.replica,
+            profile,
+            lambda: MarketDialect(custom_features=profile.custom_features, level=profile.level),
+            self.outbox,
+            Stream(FEED, "system", (settings.replica,), prefix=settings.prefix),
+            self.directory,
+            self.supervisor,
+            settings.prefix,
+        )
+        self.store = Store(settings.bucket, settings.replica)
+        self.registry = Registry(Interest(VENUE), self.pool, self.store, self.directory)
+        self.bus = Bus(nats, self.outbox, self._lost)
+        self.control = Control(
+            settings.prefix,
+            settings.replica,
+            {
+                "subscribe": self._subscribe,
+                "unsubscribe": self._unsubscribe,
+                "renew": self._renew,
+                "subscriptions": self._subscriptions,
+                "status": self._status,
+            },
+        )
+        self._answering = anyio.Event()
+        self._stopping = anyio.Event()
+
+    async def run(self, on_ready: Callable[[int], None]) -> None:
+        """Serve until `stop` is called, then drain.
+
+        Args:
+            on_ready: told, once commands are answered, how many subscriptions were restored.
+
+        Raises:
+            NatsUnreachable: the first connection to NATS does not stand in time.
+            BaseExceptionGroup: with a `TooManyRestarts`: an actor failed too often.
+        """
+        await self.bus.connect()
+        assert self.bus.client is not None
+        remembered = await self.store.load(self.bus.client)
+        async with anyio.create_task_group() as tasks:
+            supervise = self.supervisor.supervise
+            tasks.start_soon(supervise, "bus", lambda: self.bus.run(self._serve))
+            tasks.start_soon(self.pool.run)
+            tasks.start_soon(self.registry.run)
+            await self.registry.restore(remembered)
+            await self._answering.wait()
+            on_ready(len(remembered))
+            await self._stopping.wait()
+            await self._drain()
+            tasks.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stopping.set()
+
+    async def _serve(self, client: Client) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.store.run, client)
+            tasks.start_soon(self.control.serve, client, self._answering.set)
+
+    async def _drain(self) -> None:
+        """Stop reading, publish what there is, answer what was asked, close the sockets with 1000."""
+        self.draining = True
+        budget = self.settings.drain_timeout_s
+        logger.info("draining, for %g s at most", budget)
+        with anyio.move_on_after(budget):
+            await self.pool.drain()
+            await self.control.drain(budget / 4)
+            if not await self.bus.flush(budget / 2):
+                logger.warning("NATS did not confirm %d events in time", len(self.outbox))
+
+    async def _lost(self, streams: list[Stream]) -> None:
+        await self.pool.mailbox.put(Lost(streams, "resync"))
+
+    # --- verbs -------------------------------------------------------------------------------------
+
+    async def _subscribe(self, request: SubscribeRequest) -> SubscribeReply:
+        subscription, created = await self.registry.mailbox.ask(Subscribe(request))
+        missing = []
+        if request.wait != "accepted":
+            missing = await self.pool.wait(subscription.assets, request.wait, request.wait_timeout_s)
+        return SubscribeReply(
+            id=subscription.id,
+            owner=subscription.owner,
+            feed=subscription.feed,
+            state="accepted" if missing else request.wait,
+            assets=len(subscription.assets),
+            subjects=subjects_of(subscription, self.settings.prefix),
+            missing=missing,
+            created=created,
+            durable=self.store.is_durable,
+            expires=subscription.expires,
+        )
+
+    async def _unsubscribe(self, request: UnsubscribeRequest) -> UnsubscribeReply:
+        return UnsubscribeReply(await self.registry.mailbox.ask(Unsubscribe(request)))
+
+    async def _renew(self, request: RenewRequest) -> RenewReply:
+        renewed = await self.registry.mailbox.ask(Renew(request))
+        return RenewReply([Renewed(s.id, s.expires) for s in renewed])
+
+    async def _subscriptions(self, request: SubscriptionsRequest) -> SubscriptionsReply:
+        found = [
+            s
+            for s in self.registry.interest.subscriptions.values()
+            if (request.id is None or s.id == request.id)
+            and (request.owner is None or s.owner == request.owner)
+        ]
+        if request.id is not None and not found:
+            raise ControlError(404, f"there is no subscription of the id {request.id!r}", field="id")
+        registry = self.registry
+        return SubscriptionsReply(
+            [
+                subscription_info(
+                    s,
+                    registry.baselines.get(s.id, 0),
+                    registry.interest.keys_of(s),
+                    self.pool,
+                    with_assets=request.assets,
+                )
+                for s in found
+            ]
+        )
+
+    async def _status(self, _request: StatusRequest) -> StatusReply:
+        return status_reply(self)

@@ -1,0 +1,119 @@
+"""What is on its way to NATS: a bounded backlog that never loses anything silently.
+
+When it is full, the oldest events go: market data that is seconds old is worth less than what comes
+after it.  What is lost is remembered per stream, and the next `take` begins with a gap for each, so that
+the record of a loss stands where the lost events would have stood: since it is always the oldest that
+go, everything still queued is younger.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from polybus_protocol.stream import Publication, Stream
+
+OVERFLOW = "backlog_overflow"
+UNCERTAIN = "nats_connection_lost"
+
+
+class Loss(msgspec.Struct):
+    """What a stream has lost since the last gap was announced."""
+
+    first: tuple[int, int]
+    """Epoch and `seq`."""
+    last: tuple[int, int]
+    count: int
+    reason: str
+
+
+class Outbox:
+    """Publications in order, and the losses to announce before them.
+
+    Args:
+        max_messages: publications held at most.
+        max_bytes: payload bytes held at most.
+        clock: nanoseconds since the epoch.
+    """
+
+    def __init__(self, max_messages: int, max_bytes: int, clock: Callable[[], int] = time.time_ns) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._queue: deque[Publication] = deque()
+        self._bytes = 0
+        self._losses: dict[Stream, Loss] = {}
+        self.dropped = 0
+        """Publications given up because the backlog was full."""
+        self.uncertain = 0
+        """Publications handed to NATS whose arrival was never confirmed."""
+        self.on_put: Callable[[], None] = _nothing
+        """Called after each `put`."""
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._losses)
+
+    def put(self, publications: list[Publication]) -> None:
+        """Add publications at the end, giving up the oldest where there is no room."""
+        if not publications:
+            return
+        self._queue.extend(publications)
+        for publication in publications:
+            self._bytes += len(publication.payload)
+        while len(self._queue) > self._max_messages or self._bytes > self._max_bytes:
+            oldest = self._queue.popleft()
+            self._bytes -= len(oldest.payload)
+            self.dropped += 1
+            self._lose(oldest, OVERFLOW)
+        self.on_put()
+
+    def take(self, limit: int) -> list[Publication]:
+        """Hand out what to publish next, in order: first a gap for each loss, then up to `limit` events."""
+        taken: list[Publication] = []
+        if self._losses:
+            now = self._clock()
+            taken = [
+                stream.mark_lost(loss.first, loss.last, loss.count, loss.reason, now)
+                for stream, loss in self._losses.items()
+                if stream.announces_gaps
+            ]
+            self._losses.clear()
+        queue = self._queue
+        for _ in range(min(limit, len(queue))):
+            publication = queue.popleft()
+            self._bytes -= len(publication.payload)
+            taken.append(publication)
+        return taken
+
+    def put_back(self, publications: list[Publication]) -> None:
+        """Return what was taken and could not be published, to the front."""
+        self._queue.extendleft(reversed(publications))
+        self._bytes += sum(len(publication.payload) for publication in publications)
+
+    def lose(self, publications: Iterable[Publication], reason: str = UNCERTAIN) -> set[Stream]:
+        """Take note of publications that may have reached nobody.
+
+        Returns:
+            The streams affected.
+        """
+        streams = set()
+        for publication in publications:
+            self.uncertain += 1
+            streams.add(publication.stream)
+            self._lose(publication, reason)
+        return streams
+
+    def _lose(self, publication: Publication, reason: str) -> None:
+        place = (publication.epoch, publication.seq)
+        loss = self._losses.get(publication.stream)
+        if loss is None:
+            self._losses[publication.stream] = Loss(place, place, 1, reason)
+        else:
+            loss.last = max(loss.last, place)
+            loss.count += 1
+            loss.reason = reason
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,137 @@
+"""Desired state in a JetStream KV bucket: the subscriptions that survive a restart of the gateway.
+
+Keys are `<replica>.<id>`, so that replicas can share the bucket.  What cannot be written at once, since
+JetStream is away or is not there at all, is kept and tried again; a subscription works without it, and its
+reply says that it is not durable.
+"""
+
+import logging
+
+import anyio
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.kv import KeyValue
+
+from polybus_protocol.interest import Subscription
+
+from .bus import words
+
+logger = logging.getLogger("polybus.store")
+
+WRITE_TIMEOUT_S = 2.0
+"""Seconds one write may take; a put takes well under a millisecond on a healthy server."""
+
+RETRY_S = 1.0
+"""Seconds until what could not be written is tried again."""
+
+_decoder = msgspec.json.Decoder(Subscription)
+_encode = msgspec.json.Encoder().encode
+
+
+class Store:
+    """The gateway's part of the bucket.
+
+    Args:
+        bucket: its name; created if absent.
+        replica: the gateway's name.
+    """
+
+    def __init__(self, bucket: str, replica: str) -> None:
+        self._bucket = bucket
+        self._replica = replica
+        self._kv: KeyValue | None = None
+        self._pending: dict[str, Subscription | None] = {}
+        self._has_pending = anyio.Event()
+        self._written = anyio.Event()
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is saved now survives a restart."""
+        return self._kv is not None and not self._pending
+
+    async def load(self, client: Client) -> list[Subscription]:
+        """Read the subscriptions of this replica; an entry that cannot be read is reported and left alone.
+
+        Without JetStream there are none.
+        """
+        try:
+            with anyio.fail_after(2 * WRITE_TIMEOUT_S):
+                kv = await self._open(client)
+                return await self._read_all(kv)
+        except (nats.errors.Error, TimeoutError) as error:
+            logger.warning(
+                "subscriptions will not survive a restart: JetStream is not available (%s)",
+                words(error),
+            )
+            return []
+
+    async def save(self, subscription: Subscription) -> bool:
+        """Keep a subscription.
+
+        Returns:
+            Whether it is written; if not, it will be tried again.
+        """
+        return await self._change(subscription.id, subscription)
+
+    async def forget(self, id_: str) -> bool:
+        """Keep a subscription no longer; see `save` for what is returned."""
+        return await self._change(id_, None)
+
+    async def run(self, client: Client) -> None:
+        """Write what could not be written, again and again, until cancelled."""
+        while True:
+            while self._pending:
+                await self._write_pending(client)
+                if self._pending:
+                    await anyio.sleep(RETRY_S)
+            await self._has_pending.wait()
+            self._has_pending = anyio.Event()
+
+    async def _change(self, id_: str, subscription: Subscription | None) -> bool:
+        self._pending[id_] = subscription
+        self._has_pending.set()
+        with anyio.move_on_after(WRITE_TIMEOUT_S if self._kv is not None else 0):
+            while id_ in self._pending:
+                await self._written.wait()
+        return id_ not in self._pending
+
+    async def _write_pending(self, client: Client) -> None:
+        try:
+            with anyio.fail_after(WRITE_TIMEOUT_S):
+                kv = self._kv or await self._open(client)
+                for id_, subscription in list(self._pending.items()):
+                    key = f"{self._replica}.{id_}"
+                    if subscription is None:
+                        await kv.purge(key)
+                    else:
+                        await kv.put(key, _encode(subscription))
+                    if self._pending.get(id_) is subscription:
+                        del self._pending[id_]
+        except (nats.errors.Error, TimeoutError) as error:
+            self._kv = None
+            logger.debug("the bucket %s cannot be written: %s", self._bucket, words(error))
+        self._written.set()
+        self._written = anyio.Event()
+
+    async def _open(self, client: Client) -> KeyValue:
+        js = client.jetstream(timeout=WRITE_TIMEOUT_S)
+        try:
+            self._kv = await js.key_value(self._bucket)
+        except nats.js.errors.BucketNotFoundError:
+            self._kv = await js.create_key_value(bucket=self._bucket, history=1)
+        return self._kv
+
+    async def _read_all(self, kv: KeyValue) -> list[Subscription]:
+        subscriptions = []
+        watcher = await kv.watch(f"{self._replica}.>", ignore_deletes=True)
+        async for entry in watcher:
+            if entry is None:
+                break  # everything that was there has been seen
+            try:
+                subscriptions.append(_decoder.decode(entry.value or b""))
+            except msgspec.DecodeError as error:
+                logger.error("the entry %s of the bucket %s is ignored: %s", entry.key, self._bucket, error)
+        await watcher.stop()  # type: ignore[no-untyped-call]
+        return sorted(subscriptions, key=lambda subscription: subscription.created)

@@ -1,0 +1,95 @@
+"""`polybus run`: one gateway as a process, from its configuration to SIGTERM."""
+
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import msgspec
+
+from polybus_actors.bus import NatsSettings, NatsUnreachable
+from polybus_actors.gateway import Gateway, GatewaySettings
+from polybus_actors.transport import DialFailed, dial
+from polybus_protocol.profile import FeedProfile
+
+from .config import Config
+
+logger = logging.getLogger("polybus.run")
+
+REACHABLE = "reachable"
+
+
+class Unreachable(Exception):
+    """Something the gateway needs cannot be reached; the text is fit for a person."""
+
+
+async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], None]) -> None:
+    """Run until SIGTERM or SIGINT, then drain.
+
+    A venue that cannot be reached is reported and dialled again for ever, since that is what the gateway
+    is for; NATS must be there at the start.
+
+    Args:
+        config: the effective configuration.
+        on_ready: given the facts of the ready line, once commands are answered.
+
+    Raises:
+        Unreachable: NATS cannot be reached.
+    """
+    profile = config.feeds["market"]
+    settings = msgspec.convert(msgspec.to_builtins(config.gateway), GatewaySettings, strict=False)
+    nats = msgspec.convert(
+        {key: value for key, value in msgspec.to_builtins(config.nats).items() if value is not None},
+        NatsSettings,
+    )
+    gateway = Gateway(settings, nats, profile)
+
+    def ready(restored: int) -> None:
+        on_ready(
+            {
+                "replica": config.gateway.replica,
+                "nats": config.nats.shown_url,
+                "control": f"{config.gateway.prefix}.control",
+                "feeds": {"market": profile.url},
+                "restored": restored,
+                "venue": {"market": venue},
+            }
+        )
+
+    venue = await probe(profile) if config.gateway.probe else "not asked"
+    if venue not in (REACHABLE, "not asked"):
+        logger.warning("the venue cannot be reached (it will be dialled again and again): %s", venue)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signal, gateway)
+            await gateway.run(ready)
+            tasks.cancel_scope.cancel()
+    except* NatsUnreachable as group:
+        raise Unreachable(str(_first(group))) from None
+
+
+async def probe(profile: FeedProfile) -> str:
+    """Open a socket to the feed and let go of it: `reachable`, or a sentence that says what failed."""
+    try:
+        wire = await dial(
+            profile.url, timeout_s=profile.dial_timeout_s, max_message_bytes=profile.max_message_bytes
+        )
+    except DialFailed as failure:
+        return str(failure)
+    await anyio.aclose_forcefully(wire.stream)
+    return REACHABLE
+
+
+async def _stop_on_signal(gateway: Gateway) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for received in signals:
+            logger.info("%s: draining", received.name)
+            gateway.stop()
+
+
+def _first(group: BaseExceptionGroup[NatsUnreachable]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
