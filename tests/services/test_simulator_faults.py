@@ -111,6 +111,9 @@ def test_a_counted_fault_happens_that_often(count: int, frames: int) -> None:
     for _ in range(5):
         faults.treat("market-1", ("11",), 0.0)
     assert sum(faults.treat("market-1", ("22",), 0.0).duplicate for _ in range(frames)) == min(count, frames)
+    shown = faults.show(0.0)["duplicate"]
+    assert isinstance(shown, dict)
+    assert (shown["happened"], shown["on"]) == (min(count, frames), frames < count)
 
 
 def test_probability_is_of_each_frame_and_repeatable() -> None:

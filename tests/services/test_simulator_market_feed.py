@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from polybus_protocol import decode, type_of
 from polybus_services.simulator.crowd import Crowd, CrowdOptions
 from polybus_services.simulator.exchange import Exchange
+from polybus_services.simulator.facts import Fact
 from polybus_services.simulator.feeds import Answer, Close, Frame, Say
 from polybus_services.simulator.market_feed import MarketFeed, MarketLimits, MarketManners
 
@@ -219,6 +221,37 @@ def test_with_extra_events_come_words(talk: Talk) -> None:
     talk.opens(talk.assets[0], custom_feature_enabled=True)
     heard = [event for now in range(100) for event in talk.hears(talk.crowd.act_on(talk.markets[4], now))]
     assert heard.count(Say("NO NEW ASSETS")) == 2
+
+
+def test_our_own_core_reads_every_frame(talk: Talk) -> None:
+    """What the simulator says, `decode` knows: nothing comes out as unknown."""
+    market = talk.markets[0]
+    message = {"assets_ids": list(market.listing.assets), "type": "market", "custom_feature_enabled": True}
+    answers = talk.client.receive_text(json.dumps(message), 1)
+    facts: list[Fact] = [
+        talk.crowd.refine(market, 2),
+        talk.crowd.trade(market, 3),
+        talk.crowd.announce_market(4),
+    ]
+    heard = [message for fact in facts for message, _ in talk.feed.publish(fact)]
+    for now in range(500):
+        heard += [message for message, _ in talk.feed.publish(talk.crowd.act_on(market, now))]
+    heard += [message for message, _ in talk.feed.publish(talk.crowd.resolve(market, 0, 6))]
+    events = [
+        event
+        for message in answers + heard
+        if isinstance(message, Frame)
+        for event in decode("market", message.text)
+    ]
+    assert {type_of(event) for event in events} == {
+        "book",
+        "price_change",
+        "last_trade_price",
+        "tick_size_change",
+        "best_bid_ask",
+        "new_market",
+        "market_resolved",
+    }
 
 
 def test_who_left_is_told_nothing(talk: Talk) -> None:

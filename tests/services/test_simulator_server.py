@@ -3,180 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-from unittest.mock import ANY
-from urllib.parse import urlsplit
 
 import anyio
-import anyio.abc
-import anyio.lowlevel
-import h11
 import pytest
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    CloseConnection,
-    RejectConnection,
-    RejectData,
-    Request,
-    TextMessage,
-)
+from wsproto.events import CloseConnection
 
 from polybus_protocol.book_hash import book_hash
 from polybus_services.simulator import Simulator, SimulatorOptions, ready_line, running_simulator
-from polybus_services.simulator.ledger import Fate
+from polybus_services.simulator.probe import AdminClient, Client, Refused, connected, opening, request
 
 pytestmark = pytest.mark.anyio
 
 GUARD_S = 20.0
-
-
-class Refused(Exception):
-    """The upgrade was answered with something else than 101."""
-
-    def __init__(self, event: RejectConnection) -> None:
-        super().__init__(event.status_code)
-        self.status = event.status_code
-        self.headers = {bytes(name).lower(): bytes(value) for name, value in event.headers}
-
-
-class Client:
-    """A WebSocket client that keeps books, as a bot would."""
-
-    def __init__(self, stream: anyio.abc.ByteStream) -> None:
-        self.stream = stream
-        self.ws = WSConnection(ConnectionType.CLIENT)
-        self.texts: list[str] = []
-        self.closed: CloseConnection | None = None
-        self.cut = False
-        self.books: dict[str, dict[str, Any]] = {}
-        self.seen = Counter[tuple[str, str]]()
-        self._text = ""
-
-    async def say(self, message: object) -> None:
-        text = message if isinstance(message, str) else json.dumps(message)
-        await self.stream.send(self.ws.send(TextMessage(text)))
-
-    async def hear(self) -> str | None:
-        """The next text; None once the connection is over."""
-        while not self.texts and not (self.closed or self.cut):
-            await self.receive()
-        return self.texts.pop(0) if self.texts else None
-
-    async def receive(self) -> None:
-        try:
-            data = await self.stream.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
-            self.cut = True
-            return
-        self.ws.receive_data(data)
-        for event in self.ws.events():
-            if isinstance(event, TextMessage):
-                self._text += event.data
-                if event.message_finished:
-                    self.texts.append(self._text)
-                    self._text = ""
-            elif isinstance(event, CloseConnection):
-                self.closed = event
-                await self.stream.send(self.ws.send(event.response()))
-
-    async def gone(self) -> None:
-        """Wait until the server has hung up; by then the ledger has its last entry."""
-        while not self.cut:
-            await self.receive()
-
-    async def hear_until_pong(self) -> list[Any]:
-        """All data up to the answer of a PING: what was sent before it has come by then."""
-        await self.say("PING")
-        events: list[Any] = []
-        while (text := await self.hear()) != "PONG":
-            assert text is not None, "the connection ended before its PONG"
-            events += self.take_in(text)
-        return events
-
-    def take_in(self, text: str) -> list[Any]:
-        """Keep books from one frame; its events.  What does not decode is an event of its own."""
-        try:
-            decoded = json.loads(text)
-        except json.JSONDecodeError:
-            return [{"event_type": "undecodable", "text": text}]
-        events = decoded if isinstance(decoded, list) else [decoded]
-        for event in events:
-            kind = event["event_type"]
-            if kind == "book":
-                self.books[event["asset_id"]] = {
-                    side: {level["price"]: level["size"] for level in event[side]}
-                    for side in ("bids", "asks")
-                }
-            if kind == "price_change":
-                for change in event["price_changes"]:
-                    self.seen[change["asset_id"], kind] += 1
-                    self._change(change)
-            else:
-                self.seen[event.get("asset_id", event.get("market")), kind] += 1
-        return events
-
-    def _change(self, change: dict[str, str]) -> None:
-        if change["asset_id"] not in self.books:
-            return
-        side = self.books[change["asset_id"]]["bids" if change["side"] == "BUY" else "asks"]
-        if change["size"] == "0":
-            # Not `del`: after a stall a client is told of levels to remove that it never heard of.
-            side.pop(change["price"], None)
-        else:
-            side[change["price"]] = change["size"]
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
-    parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    async with await anyio.connect_tcp(parts.hostname, parts.port) as stream:
-        client = Client(stream)
-        await stream.send(client.ws.send(Request(host=parts.netloc, target=parts.path)))
-        while True:
-            client.ws.receive_data(await stream.receive())
-            for event in client.ws.events():
-                if isinstance(event, RejectConnection):
-                    raise Refused(event)
-                if isinstance(event, AcceptConnection):
-                    yield client
-                    return
-                assert not isinstance(event, RejectData)
-
-
-async def request(url: str, method: str = "GET", content: object = None) -> tuple[int, Any]:
-    """One HTTP request: its status and decoded body."""
-    parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    http = h11.Connection(h11.CLIENT)
-    body = b"" if content is None else json.dumps(content).encode()
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    head = h11.Request(
-        method=method,
-        target=target,
-        headers=[("Host", parts.netloc), ("Content-Length", str(len(body))), ("Connection", "close")],
-    )
-    async with await anyio.connect_tcp(parts.hostname, parts.port) as stream:
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            await stream.send(http.send(event) or b"")
-        status, answer = 0, b""
-        while True:
-            reply = http.next_event()
-            if reply is h11.NEED_DATA:
-                try:
-                    http.receive_data(await stream.receive())
-                except anyio.EndOfStream:
-                    http.receive_data(b"")
-            elif isinstance(reply, h11.Response):
-                status = reply.status_code
-            elif isinstance(reply, h11.Data):
-                answer += bytes(reply.data)
-            elif isinstance(reply, h11.EndOfMessage):
-                return status, json.loads(answer)
 
 
 @pytest.fixture
@@ -185,10 +23,6 @@ async def simulator() -> AsyncIterator[Simulator]:
     with anyio.fail_after(GUARD_S):
         async with running_simulator(SimulatorOptions(markets=6, seed=3, paused=True)) as running:
             yield running
-
-
-def opening(*assets: str, **more: object) -> dict[str, object]:
-    return {"assets_ids": list(assets), "type": "market", **more}
 
 
 async def test_snapshot_then_deltas_give_the_book(simulator: Simulator) -> None:
@@ -206,28 +40,6 @@ async def test_snapshot_then_deltas_give_the_book(simulator: Simulator) -> None:
             _, book = await request(f"{simulator.admin}/book?asset={asset}")
             for side in ("bids", "asks"):
                 assert client.books[asset][side] == {level["price"]: level["size"] for level in book[side]}
-
-
-async def sent(simulator: Simulator, connection: str) -> dict[str, dict[tuple[str, str], int]]:
-    """The ledger of one connection: fate -> (asset, type) -> count."""
-    _, ledger = await request(simulator.admin + "/sent")
-    shown: dict[str, dict[tuple[str, str], int]] = {}
-    for subject, fates in ledger["connections"][connection]["assets"].items():
-        for fate, kinds in fates.items():
-            for kind, count in kinds.items():
-                shown.setdefault(fate, {})[subject, kind] = count
-    return shown
-
-
-async def step(simulator: Simulator, events: int) -> None:
-    status, answer = await request(simulator.admin + "/step", "POST", {"events": events})
-    assert (status, answer["unflushed"]) == (200, [])
-
-
-async def switch_on(simulator: Simulator, fault: str, **parameters: object) -> dict[str, Any]:
-    status, answer = await request(f"{simulator.admin}/faults/{fault}", "PUT", parameters)
-    assert status == 200, answer
-    return dict(answer)
 
 
 async def test_ready_line_says_where_everything_is(simulator: Simulator) -> None:
@@ -311,9 +123,29 @@ async def test_closing_for_a_bad_beginning(
         assert client.closed is not None
         assert (client.closed.code, client.closed.reason) == (code, reason)
         await client.gone()
-    _, ledger = await request(simulator.admin + "/sent")
+    ledger = await AdminClient(simulator.admin).ledger()
     closed = ledger["connections"]["market-1"]["closed"]
     assert (closed["by"], closed["code"], closed["reason"]) == ("simulator", code, reason)
+
+
+async def test_a_malformed_frame_ends_the_connection(simulator: Simulator) -> None:
+    """A frame that breaks the WebSocket's rules, here one without a mask, is answered with 1002."""
+    async with connected(simulator.feeds["market"]) as client:
+        await client.stream.send(b"\x81\x04PING")
+        assert await client.hear() is None
+        assert client.closed is not None
+        assert client.closed.code == 1002
+
+
+async def test_a_client_that_says_goodbye_is_answered(simulator: Simulator) -> None:
+    """A client's close frame comes back, and the ledger says who left."""
+    async with connected(simulator.feeds["market"]) as client:
+        await client.stream.send(client.ws.send(CloseConnection(1000, "done")))
+        await client.gone()
+        assert client.closed is not None
+        assert client.closed.code == 1000
+    closed = (await AdminClient(simulator.admin).ledger())["connections"]["market-1"]["closed"]
+    assert (closed["by"], closed["code"], closed["reason"]) == ("client", 1000, "done")
 
 
 async def test_the_ledger_agrees_with_the_clients(simulator: Simulator) -> None:
@@ -325,162 +157,18 @@ async def test_the_ledger_agrees_with_the_clients(simulator: Simulator) -> None:
         await second.say(opening(*assets[2:9]))
         for client in clients.values():
             await client.hear_until_pong()
-        await step(simulator, 4_000)
+        await AdminClient(simulator.admin).step(4_000)
         for market in simulator.markets[:2]:
-            await request(simulator.admin + "/happen", "POST", {"event": "trade", "market": market["market"]})
+            await AdminClient(simulator.admin).happen("trade", str(market["market"]))
         for name, client in clients.items():
             await client.hear_until_pong()
-            told = await sent(simulator, name)
+            told = await AdminClient(simulator.admin).sent(name)
             assert set(told) <= {"sent", "mirrored"}
             assert told["sent"].keys().isdisjoint(told["mirrored"])
             assert told["sent"] | told["mirrored"] == client.seen
-        assert {asset for asset, _ in (await sent(simulator, "market-1"))["mirrored"]} == {assets[3]}
-
-
-async def test_drop_cuts_without_a_close_frame(simulator: Simulator) -> None:
-    """`drop` ends the connection meant at once and leaves the other alone."""
-    async with connected(simulator.feeds["market"]) as first, connected(simulator.feeds["market"]) as second:
-        for client in (first, second):
-            await client.say(opening(simulator.assets[0]))
-            await client.hear_until_pong()
-        assert (await switch_on(simulator, "drop", connection="market-1"))["struck"] == 1
-        assert await first.hear() is None
-        assert (first.closed, first.cut) == (None, True)
-        await step(simulator, 50)
-        assert await second.hear_until_pong()
-
-
-async def test_drop_at_the_next_frame(simulator: Simulator) -> None:
-    """With `count`, `drop` waits for a data frame, and is over when it has happened so often."""
-    await switch_on(simulator, "drop", count=1)
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(simulator.assets[0]))
-        assert await client.hear() is None
-        assert client.cut
-    _, faults = await request(simulator.admin + "/faults")
-    assert faults["faults"]["drop"]["on"] is False
-
-
-async def test_stall_is_silence_with_pongs(simulator: Simulator) -> None:
-    """`stall`: PONGs and nothing else; afterwards data again, and what was withheld is on record."""
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(*simulator.assets))
-        await client.hear_until_pong()
-        await switch_on(simulator, "stall")
-        await step(simulator, 100)
-        assert await client.hear_until_pong() == []
-        await request(simulator.admin + "/faults/stall", "DELETE")
-        await step(simulator, 100)
-        assert await client.hear_until_pong() != []
-        told = await sent(simulator, "market-1")
-        assert told["sent"] == client.seen
-        assert sum(told["withheld"].values()) >= 200  # both assets of each market are followed
-
-
-async def test_freeze_asset_silences_some(simulator: Simulator) -> None:
-    """`freeze-asset`: no first book and no event for it, while even its other half goes on."""
-    frozen, other = simulator.assets[:2]
-    await switch_on(simulator, "freeze-asset", assets=[frozen])
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(frozen, other))
-        await client.hear_until_pong()
-        await step(simulator, 300)
-        await client.hear_until_pong()
-        assert {asset for asset, _ in client.seen} == {other}
-        told = await sent(simulator, "market-1")
-        assert told["sent"] == client.seen
-        assert told["withheld"][frozen, "book"] >= 1
-        assert told["withheld"][frozen, "price_change"] == told["sent"][other, "price_change"]
-
-
-async def test_refuse_429(simulator: Simulator) -> None:
-    """`refuse-429`: upgrades are refused with Retry-After, as often as said, and counted."""
-    await switch_on(simulator, "refuse-429", count=2, retry_after_s=7)
-    for _ in range(2):
-        with pytest.raises(Refused) as refused:
-            async with connected(simulator.feeds["market"]):
-                pass
-        assert (refused.value.status, refused.value.headers[b"retry-after"]) == (429, b"7")
-    async with connected(simulator.feeds["market"]):
-        pass
-    _, ledger = await request(simulator.admin + "/sent")
-    assert (ledger["refused"], ledger["opened"]) == (2, 1)
-
-
-async def test_duplicate_sends_twice(simulator: Simulator) -> None:
-    """`duplicate`: the frame comes twice in a row; the second time is counted apart."""
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(*simulator.assets))
-        await client.hear_until_pong()
-        await switch_on(simulator, "duplicate", count=1)
-        await step(simulator, 1)
-        first, second = await client.hear_until_pong()
-        assert first == second
-        told = await sent(simulator, "market-1")
-        assert sum(told["duplicated"].values()) == 2
-
-
-@pytest.mark.parametrize("mode", ["cut", "flip"])
-async def test_corrupt_frame_does_not_decode(simulator: Simulator, mode: str) -> None:
-    """`corrupt-frame`: the WebSocket goes on, the JSON in one frame is broken."""
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(*simulator.assets))
-        await client.hear_until_pong()
-        await switch_on(simulator, "corrupt-frame", count=1, mode=mode)
-        await step(simulator, 2)
-        events = await client.hear_until_pong()
-        kinds = [event["event_type"] for event in events]
-        assert kinds[0] == "undecodable"
-        assert "undecodable" not in kinds[1:]
-        assert sum((await sent(simulator, "market-1"))["corrupted"].values()) == 2
-
-
-@pytest.mark.parametrize("inside", [True, False])
-async def test_unknown_event_stands_beside_known_ones(simulator: Simulator, inside: bool) -> None:
-    """`unknown-event`: an event of a new type, in the same array or in a frame of its own."""
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(*simulator.assets))
-        await client.hear_until_pong()
-        await switch_on(simulator, "unknown-event", count=1, inside=inside)
-        await step(simulator, 1)
-        await client.say("PING")
-        texts = [await client.hear()]
-        while texts[-1] != "PONG":
-            texts.append(await client.hear())
-        assert len(texts) == (2 if inside else 3)
-        kinds = [event["event_type"] for text in texts[:-1] for event in client.take_in(text or "")]
-        assert kinds == ["price_change", "some_future_event"]
-        told = await sent(simulator, "market-1")
-        assert sum(told["unknown"].values()) == 1
-
-
-async def test_close_1013_by_name(simulator: Simulator) -> None:
-    """`close-1013`: closed as a slow consumer would be."""
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(simulator.assets[0]))
-        await client.hear_until_pong()
-        await switch_on(simulator, "close-1013")
-        assert await client.hear() is None
-        assert client.closed is not None
-        assert (client.closed.code, client.closed.reason) == (1013, "slow consumer: send buffer full")
-
-
-async def test_a_reader_that_does_not_read_is_closed(simulator: Simulator) -> None:
-    """A client that reads nothing fills its buffer; it is cut off with 1013 and the rest is on record."""
-    async with connected(simulator.feeds["market"]) as client:
-        await client.say(opening(*simulator.assets))
-        await client.hear_until_pong()
-        record = simulator.venue.ledger.record("market-1")
-        while not any(tally.fate is Fate.DISCARDED for tally in record.counts):
-            simulator.venue.step(500)
-            await anyio.lowlevel.checkpoint()
-        # What the kernel held comes first, the close frame behind it.
-        while (text := await client.hear()) is not None:
-            client.take_in(text)
-        assert client.closed is not None
-        assert (client.closed.code, client.closed.reason) == (1013, "slow consumer: send buffer full")
-        await client.gone()
-        assert await sent(simulator, "market-1") == {"sent": client.seen, "discarded": ANY}
+        assert {asset for asset, _ in (await AdminClient(simulator.admin).sent("market-1"))["mirrored"]} == {
+            assets[3]
+        }
 
 
 async def test_thousands_of_assets() -> None:
@@ -499,7 +187,7 @@ async def test_thousands_of_assets() -> None:
                     assert set(client.books) == set(share)
                     ready.append(client)
                     if len(ready) == 6:
-                        await step(simulator, 5_000)
+                        await AdminClient(simulator.admin).step(5_000)
                         stepped.set()
                     await stepped.wait()
                     await client.hear_until_pong()
@@ -509,7 +197,7 @@ async def test_thousands_of_assets() -> None:
             async with anyio.create_task_group() as tasks:
                 for number in range(6):
                     tasks.start_soon(follow, assets[number * 400 : (number + 1) * 400])
-            _, ledger = await request(simulator.admin + "/sent")
+            ledger = await AdminClient(simulator.admin).ledger()
             seen = sum((client.seen for client in ready), Counter[tuple[str, str]]())
             assert ledger["totals"]["sent"] == seen.total()
             assert len(ledger["assets"]) == 2_400
@@ -527,7 +215,7 @@ async def test_the_flow_stops_and_goes_on() -> None:
             assert paused["unflushed"] == []
             await client.hear_until_pong()
             before = client.seen.total()
-            assert before == sum((await sent(simulator, "market-1"))["sent"].values())
+            assert before == sum((await AdminClient(simulator.admin).sent("market-1"))["sent"].values())
             assert await client.hear_until_pong() == []
             _, status = await request(simulator.admin + "/status")
             assert (status["paused"], status["facts"]) == (True, paused["facts"])

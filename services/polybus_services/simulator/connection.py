@@ -288,9 +288,10 @@ class Connection:
     async def _peer_closed(self, event: CloseConnection) -> None:
         if self._ending:
             return  # the answer to our own close
-        self._end = ("client", event.code, event.reason or "")
-        if self._websocket.state is ConnectionState.REMOTE_CLOSING:
-            self._enqueue(_Queued(self._websocket.send(event.response()), None))
+        # wsproto reports a malformed frame as a close, with the code to answer, and does not change its state.
+        by = "simulator" if self._websocket.state is ConnectionState.OPEN else "client"
+        self._end = (by, event.code, event.reason or "")
+        self._enqueue(_Queued(self._websocket.send(event.response()), None))
         self._ending = True
         with anyio.move_on_after(CLOSE_GRACE_S):
             await self.flushed()

@@ -8,6 +8,7 @@ A fault on frames stays on until it is switched off, has happened `count` times,
 """
 
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Literal
 
@@ -130,7 +131,6 @@ class _On(msgspec.Struct):
 
     fault: Fault
     until: float | None
-    happened: int = 0
 
 
 class Faults:
@@ -142,6 +142,7 @@ class Faults:
 
     def __init__(self, seed: int) -> None:
         self._on: dict[str, _On] = {}
+        self._happened = Counter[str]()
         self._random = random.Random(seed)
 
     @property
@@ -159,6 +160,7 @@ class Faults:
         """
         if not (isinstance(fault, Ending) and fault.at_once):
             self._on[name] = _On(fault, None if fault.seconds is None else now + fault.seconds)
+            self._happened[name] = 0
 
     def switch_off(self, name: str) -> bool:
         """Switch a fault off; whether it was on."""
@@ -174,7 +176,7 @@ class Faults:
         return {
             "on": on is not None,
             "set": None if on is None else msgspec.to_builtins(on.fault),
-            "happened": 0 if on is None else on.happened,
+            "happened": self._happened[name],
             "parameters": kind.__struct_fields__,
             "story": " ".join((kind.__doc__ or "").split()),
         }
@@ -245,9 +247,8 @@ class Faults:
         """Throw the dice; the last time of a counted fault ends it."""
         if fault.probability < 1.0 and self._random.random() >= fault.probability:
             return False
-        on = self._on[name]
-        on.happened += 1
-        if fault.count is not None and on.happened >= fault.count:
+        self._happened[name] += 1
+        if fault.count is not None and self._happened[name] >= fault.count:
             del self._on[name]
         return True
 
