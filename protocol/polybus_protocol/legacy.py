@@ -49,7 +49,8 @@ def modernise(fields: dict[str, Any]) -> dict[str, Any]:
         if new in modern:
             raise ControlError(400, f"{old}: the request names `{new}` twice, under two names", field=old)
         modern[new] = [value] if new in _LISTS and isinstance(value, str) else value
-    if isinstance(types := modern.get("types"), list):
+    if isinstance(modern.get("types"), list):
+        types: list[Any] = modern["types"]
         modern["types"] = [TYPES.get(t, t) if isinstance(t, str) else t for t in types]
     if isinstance(deliver := modern.get("deliver"), str):
         modern["deliver"] = DELIVERY.get(deliver, deliver)

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from .errors import SubjectError
-from .events import Event, type_of
+from .events import Event, Unknown, type_of
 
 PREFIX = "polymarket.v1"
 """The default prefix; the version is an early token, so that two can run side by side."""
@@ -147,7 +147,7 @@ def subject_for(event: Event, prefix: str = PREFIX) -> str:
     `parse_subject(subject_for(event))` gives the event's family, ids and type back.
     """
     family = event.family
-    last = event.feed if family == "unknown" else type_of(event)  # type: ignore[attr-defined]
+    last = event.feed if isinstance(event, Unknown) else type_of(event)
     ids = tuple(getattr(event, name, None) for name in FAMILIES[family])
     return str(Subject(family, ids, last, prefix))
 

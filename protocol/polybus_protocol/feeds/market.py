@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -280,10 +280,10 @@ class MarketDialect:
         level: depth of the subscription, 1 to 3; what it changes is not documented.
     """
 
-    feed: ClassVar[str] = FEED
-    ping: ClassVar[str] = "PING"
-    quiet_keys: ClassVar[frozenset[str]] = frozenset({VENUE})
-    words: ClassVar[Mapping[bytes, Word]] = MappingProxyType(
+    feed: str = FEED
+    ping: str = "PING"
+    quiet_keys: frozenset[str] = frozenset({VENUE})
+    words: Mapping[bytes, Word] = MappingProxyType(
         {
             b"PONG": Word.KEEPALIVE,
             b"": Word.KEEPALIVE,

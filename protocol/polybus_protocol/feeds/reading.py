@@ -32,8 +32,8 @@ def unknown_fields(element: bytes | msgspec.Raw, known: frozenset[str]) -> list[
 
 def wire_fields(struct: type[msgspec.Struct]) -> frozenset[str]:
     """The field names that a wire struct reads, its tag field included."""
-    config = struct.__struct_config__
-    return frozenset(struct.__struct_encode_fields__) | ({config.tag_field} if config.tag_field else set())
+    tag = struct.__struct_config__.tag_field
+    return frozenset((*struct.__struct_encode_fields__, *((tag,) if tag else ())))
 
 
 LATEST_MS = 2**53
