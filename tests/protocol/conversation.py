@@ -1,0 +1,210 @@
+"""A session to talk with: the plumbing once, so that the tests read as conversations."""
+
+import json
+from typing import Any
+
+from polybus_protocol.commons import Commons
+from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.events import AnyEvent, Gap, decode_event
+from polybus_protocol.feeds.market import VENUE, MarketDialect
+from polybus_protocol.profile import FeedProfile
+from polybus_protocol.session import Session, Signal
+from polybus_protocol.stream import Publication, Stream
+from polybus_protocol.subjects import subject_for
+
+M, N = "0x" + "a1" * 32, "0x" + "b2" * 32
+"""Two markets, with two assets each."""
+M1, M2, N1, N2 = ("1" * 30, "2" * 30, "3" * 30, "4" * 30)
+MARKET_OF = {M1: M, M2: M, N1: N, N2: N}
+
+START = 1_750_000_000
+"""Seconds since the epoch at which every conversation begins."""
+
+
+class Conversation:
+    """Sessions over the same streams, one after the other, whose clocks move only when a test says so.
+
+    Every publication is checked on its way out: its subject is that of its event, its stamps are those in
+    the payload.
+
+    Args:
+        settings: of the profile, where they shall differ from the defaults.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.profile = FeedProfile(url="ws://venue/ws/market", **settings)
+        self.streams: dict[str, Stream] = {}
+        self.commons = Commons("market")
+        self.directory = MarketDirectory()
+        self.now = 0.0
+        self.incarnation = 0
+        self.reconnects()
+
+    @property
+    def time(self) -> int:
+        """Now, in nanoseconds since the epoch."""
+        return START * 1_000_000_000 + round(self.now * 1e9)
+
+    def reconnects(self) -> None:
+        """Go on with a new session over the same streams."""
+        self.incarnation += 1
+        dialect = MarketDialect()
+        name = f"gw-market-1#{self.incarnation}"
+        self.session = Session(self.profile, dialect, name, self.commons, self.directory, self.now)
+
+    # --- what the owner does -----------------------------------------------------------------------
+
+    def wants(self, *keys: str) -> None:
+        """Subscribe; a key's stream is made when it is wanted for the first time."""
+        for key in keys:
+            if key not in self.streams:
+                ids = (None, None) if key == VENUE else (None, key)
+                self.streams[key] = Stream("market", "market", ids)
+        self.session.subscribe([(key, self.streams[key]) for key in keys], self.now)
+
+    def drops(self, *keys: str) -> None:
+        """Unsubscribe."""
+        self.session.unsubscribe(keys)
+
+    def doubts(self, *keys: str, reason: str = "resync") -> list[AnyEvent]:
+        """Ask for fresh snapshots."""
+        return self.published(self.session.resync(keys, reason, self.now, self.time))
+
+    def ends(self, reason: str = "the socket closed") -> list[AnyEvent]:
+        """Lose the socket."""
+        return self.published(self.session.end(reason, self.time))
+
+    # --- what the venue and the clock do -----------------------------------------------------------
+
+    def hears(self, frame: bytes | str | dict[str, Any] | list[Any]) -> list[AnyEvent]:
+        """Receive a frame: text as it is, anything else as the JSON the venue would write."""
+        return self.published(self.session.receive(written(frame), self.now, self.time))
+
+    def waits(self, seconds: float, *, hearing: bytes | None = None) -> list[AnyEvent]:
+        """Let time pass, meeting every deadline on the way.
+
+        Args:
+            seconds: how long.
+            hearing: a frame that arrives every five seconds meanwhile.
+        """
+        until, events = self.now + seconds, list[AnyEvent]()
+        frame_at = self.now + 5
+        while True:
+            deadline = self.session.next_deadline()
+            soonest = min(until, frame_at if hearing is not None else until, deadline or until)
+            self.now = max(self.now, soonest)
+            if hearing is not None and self.now >= frame_at:
+                frame_at += 5
+                events += self.hears(hearing)
+            elif deadline is not None and deadline <= self.now:
+                events += self.published(self.session.handle_deadline(self.now, self.time))
+                after = self.session.next_deadline()
+                assert after is None or after > self.now, "a deadline was left behind"
+            elif self.now >= until:
+                return events
+
+    # --- what comes of it --------------------------------------------------------------------------
+
+    def says(self) -> list[Any]:
+        """What was said to the venue since the last look: words as text, messages as what they mean."""
+        return [
+            message if message == "PING" else json.loads(message) for message in self.session.data_to_send()
+        ]
+
+    def asks(self) -> list[tuple[str, list[str]]]:
+        """The same without words: the operation (`opening` for the first message) and the ids of each message."""
+        return [
+            (message.get("operation", "opening"), message["assets_ids"])
+            for message in self.says()
+            if message != "PING"
+        ]
+
+    def tells(self) -> list[Signal]:
+        """The signals since the last look."""
+        return self.session.take_signals()
+
+    def published(self, publications: list[Publication]) -> list[AnyEvent]:
+        """The events of publications, read back as a consumer would."""
+        events: list[AnyEvent] = []
+        for publication in publications:
+            event = decode_event(publication.payload)
+            assert publication.subject == subject_for(event)
+            assert (publication.epoch, publication.seq) == (event.epoch, event.seq)
+            assert event.received_time == self.time
+            events.append(event)
+        return events
+
+
+def opened(*keys: str, **settings: Any) -> Conversation:
+    """A conversation in which these keys are carried and the opening message is out of the way."""
+    talk = Conversation(**settings)
+    talk.wants(*keys)
+    talk.says()
+    return talk
+
+
+def live(*keys: str, **settings: Any) -> Conversation:
+    """A conversation in which all these keys have had their snapshot."""
+    talk = opened(*keys, **settings)
+    talk.hears([book(key) for key in keys if key != VENUE])
+    talk.tells()
+    return talk
+
+
+def written(frame: bytes | str | dict[str, Any] | list[Any]) -> bytes:
+    """A frame as it comes from the socket."""
+    if isinstance(frame, bytes):
+        return frame
+    return (frame if isinstance(frame, str) else json.dumps(frame, separators=(",", ":"))).encode()
+
+
+def book(asset: str, at: int = 1) -> dict[str, Any]:
+    """A snapshot."""
+    level = {"price": "0.4", "size": "10"}
+    stamps = {"timestamp": str(START * 1000 + at), "hash": f"{at:040x}"}
+    return {
+        "market": MARKET_OF[asset],
+        "asset_id": asset,
+        "bids": [level],
+        "asks": [],
+        **stamps,
+        "event_type": "book",
+    }
+
+
+def price_change(*assets: str, at: int = 1) -> dict[str, Any]:
+    """Changed levels of assets of one market."""
+    changes = [
+        {"asset_id": asset, "price": "0.4", "size": "7", "side": "BUY", "hash": f"{at:040x}"}
+        for asset in assets
+    ]
+    stamp = str(START * 1000 + at)
+    market = MARKET_OF[assets[0]]
+    return {"market": market, "price_changes": changes, "timestamp": stamp, "event_type": "price_change"}
+
+
+def trade(asset: str) -> dict[str, Any]:
+    """A trade printed, in the form without a transaction hash."""
+    what = {"price": "0.4", "size": "3", "side": "BUY", "timestamp": str(START * 1000)}
+    return {"market": MARKET_OF[asset], "asset_id": asset, **what, "event_type": "last_trade_price"}
+
+
+def tick_size_change(asset: str) -> dict[str, Any]:
+    """A finer price grid."""
+    sizes = {"old_tick_size": "0.01", "new_tick_size": "0.001"}
+    return {"event_type": "tick_size_change", "market": MARKET_OF[asset], "asset_id": asset, **sizes}
+
+
+def new_market(market: str, at: int = 1) -> dict[str, Any]:
+    """A market was created."""
+    return {
+        "event_type": "new_market",
+        "market": market,
+        "assets_ids": ["7" * 30],
+        "timestamp": str(START * 1000 + at),
+    }
+
+
+def outline(events: list[AnyEvent]) -> list[str]:
+    """What happened, without the particulars: a gap by its reason, anything else by its type."""
+    return [f"gap: {event.reason}" if isinstance(event, Gap) else type(event).__name__ for event in events]
