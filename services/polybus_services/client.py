@@ -12,12 +12,12 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 import msgspec
 import nats.errors
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -42,6 +42,14 @@ CLOSE_WITHIN_S = 2.0
 QUEUED_MESSAGES = 1024
 """Messages between NATS and the reader.  When full, they wait in nats-py, which drops beyond 512 Ki messages of a
 subscription and says so (`ControlClient.dropped`)."""
+
+
+class OnConnection(Protocol):
+    """What is called when the connection to NATS comes or goes."""
+
+    def __call__(self, *, connected: bool) -> None:
+        """Take note."""
+
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 
@@ -85,6 +93,7 @@ class ControlClient:
         self._nats = nats_client
         self._config = config
         self._prefix = prefix
+        self._readers: list[MemoryObjectSendStream[Msg]] = []
         self.connected = False
         """Whether NATS has ever let us in."""
         self.dropped = 0
@@ -93,7 +102,12 @@ class ControlClient:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, where: NatsConfig | str, *, prefix: str = PREFIX, name: str = "polybus-client"
+        cls,
+        where: NatsConfig | str,
+        *,
+        prefix: str = PREFIX,
+        name: str = "polybus-client",
+        on_connection: OnConnection | None = None,
     ) -> AsyncIterator[Self]:
         """Connect for the length of a block.
 
@@ -101,6 +115,7 @@ class ControlClient:
             where: a URL, or all about the login as well.
             prefix: first tokens of the gateway's subjects.
             name: what the server lists us as, unless `where` has a name.
+            on_connection: called with `connected=False` when NATS goes away, with True when it is back.
 
         Raises:
             NatsUnreachable: no server answers within its `connect_timeout_s`, or it refuses us.
@@ -122,7 +137,8 @@ class ControlClient:
 
         try:
             with attempt, contextlib.suppress(nats.errors.Error):
-                await nats_client.connect(error_cb=note, **_options(config, name))
+                callbacks = client._callbacks(on_connection)
+                await nats_client.connect(error_cb=note, **callbacks, **_options(config, name))
                 client.connected = True
             if not client.connected:
                 raise NatsUnreachable(_why_unreachable(config, failures))
@@ -132,7 +148,23 @@ class ControlClient:
                 anyio.move_on_after(CLOSE_WITHIN_S, shield=True),
                 contextlib.suppress(nats.errors.Error, OSError),
             ):
+                client.connected = False  # leaving is not being left
                 await nats_client.close()
+
+    def _callbacks(self, on_connection: OnConnection | None) -> dict[str, Any]:
+        async def went_away() -> None:
+            if on_connection is not None and self.connected:
+                on_connection(connected=False)
+
+        async def came_back() -> None:
+            if on_connection is not None:
+                on_connection(connected=True)
+
+        async def closed() -> None:
+            for reader in self._readers:
+                reader.close()
+
+        return {"disconnected_cb": went_away, "reconnected_cb": came_back, "closed_cb": closed}
 
     async def subscribe(self, **fields: object) -> SubscribeReply:
         """Add interest; the fields are those of `polybus_protocol.control.SubscribeRequest`."""
@@ -191,6 +223,8 @@ class ControlClient:
     async def listen(self, *subjects: str) -> AsyncIterator[MemoryObjectReceiveStream[Msg]]:
         """The messages on these subjects, wildcards allowed, from when the block is entered.
 
+        They end when NATS closes the connection for good, for instance because the password was changed.
+
         Raises:
             NatsUnreachable: the server does not take the subscription.
         """
@@ -200,6 +234,7 @@ class ControlClient:
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await send.send(message)
 
+        self._readers.append(send)
         with send, receive:
             try:
                 subscriptions = [await self._nats.subscribe(subject, cb=take) for subject in subjects]
@@ -210,6 +245,7 @@ class ControlClient:
             try:
                 yield receive
             finally:
+                self._readers.remove(send)
                 for subscription in subscriptions:
                     with contextlib.suppress(nats.errors.Error):
                         await subscription.unsubscribe()

@@ -1,0 +1,236 @@
+"""`polybus subscribe`, `unsubscribe`, `subscriptions` and `status`: what the gateway is asked and answers."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import override
+
+import anyio
+import click
+import msgspec
+
+from polybus_protocol.control import DELIVERIES, MARKET_TYPES, WAITS, parse_request
+from polybus_services import present
+from polybus_services.cli.support import (
+    FAILED,
+    WRONG_USAGE,
+    Failure,
+    Invocation,
+    async_command,
+    common_options,
+    json_option,
+    pass_invocation,
+    print_json,
+    until_stopped,
+)
+from polybus_services.client import ControlClient
+
+WATCH_S = 1.0
+"""How often `status --watch` asks."""
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with s, m, h or d."""
+
+    name = "duration"
+
+    @override
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value))
+        if match is None or float(match[1]) == 0:
+            self.fail(f"{value!r} is not a time such as 90, 90s, 30m, 2h or 1d", param, ctx)
+        return float(match[1]) * _UNITS[match[2]]
+
+
+DURATION = Duration()
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus subscribe 7132104567 7132104568 --wait data
+  polybus subscribe --market 0xd7a1... --type book --type price_change --id my-bot --ttl 30m
+  polybus simulate --json | head -1 | jq -r '.markets[].assets[]' | polybus subscribe -
+  polybus subscribe @ids.txt --owner research --json
+
+ASSET is a token id; `-` reads ids from standard input, `@FILE` from a file, separated by spaces, commas or lines.
+Exit status 1: the subscription stands, but not every asset got as far as --wait asks for.
+"""
+)
+@click.argument("assets", metavar="[ASSET]...", nargs=-1)
+@click.option("--market", "markets", multiple=True, metavar="ID", help="A condition id: its known assets.")
+@click.option("--type", "types", multiple=True, type=click.Choice(MARKET_TYPES), help="Only these events.")
+@click.option("--owner", help="Who wants it; `unsubscribe --owner` drops all of an owner's.")
+@click.option("--id", "id_", help="A name, which makes the command safe to repeat  [default: made up].")
+@click.option("--ttl", type=DURATION, help="How long it lasts unless renewed, as 30m  [default: for ever].")
+@click.option(
+    "--deliver", type=click.Choice(DELIVERIES), help="`log`: the gateway also logs a line per event."
+)
+@click.option("--wait", type=click.Choice(WAITS), help="How far to wait  [default: accepted].")
+@click.option("--timeout", type=DURATION, help="How long to wait, 60 s at most  [default: 10s].")
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def subscribe(
+    invocation: Invocation,
+    *,
+    assets: tuple[str, ...],
+    markets: tuple[str, ...],
+    types: tuple[str, ...],
+    owner: str | None,
+    id_: str | None,
+    ttl: float | None,
+    deliver: str | None,
+    wait: str | None,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Ask the gateway to follow assets, and learn which NATS subjects carry their events."""
+    wanted = list(_ids(assets))
+    if not wanted and not markets:
+        raise click.UsageError("name at least one ASSET or --market", click.get_current_context())
+    fields = {
+        "assets": wanted,
+        "markets": list(markets),
+        "types": list(types),
+        "owner": owner,
+        "id": id_,
+        "ttl_s": ttl,
+        "deliver": deliver,
+        "wait": wait,
+        "wait_timeout_s": timeout,
+    }
+    given = {name: value for name, value in fields.items() if value not in (None, [])}
+    # What the gateway would refuse, refused here: it needs no NATS to say so.
+    parse_request("subscribe", msgspec.json.encode(given))
+    async with _connect(invocation) as client:
+        reply = await client.subscribe(**given)
+    if as_json:
+        print_json(reply)
+    else:
+        invocation.console().print(present.subscribed(reply))
+    if wait is not None and reply.missing:
+        if not as_json:
+            raise Failure(f"{len(reply.missing)} of {reply.assets} assets did not get as far as `{wait}`")
+        raise click.exceptions.Exit(FAILED)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus unsubscribe my-bot
+  polybus unsubscribe --owner research
+"""
+)
+@click.argument("id_", metavar="[ID]", required=False)
+@click.option("--owner", help="Drop all of this owner's.")
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def unsubscribe(invocation: Invocation, *, id_: str | None, owner: str | None, as_json: bool) -> None:
+    """Drop one subscription by its ID, or all of an owner's."""
+    if bool(id_) == bool(owner):
+        raise click.UsageError(
+            "name either the ID of a subscription or an --owner", click.get_current_context()
+        )
+    async with _connect(invocation) as client:
+        reply = await client.unsubscribe(id=id_, owner=owner)
+    if as_json:
+        print_json(reply)
+    else:
+        dropped = ", ".join(reply.ids) or f"nothing: {owner} has no subscription"
+        invocation.console().print(f"dropped {dropped}", soft_wrap=True)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus subscriptions
+  polybus subscriptions --id my-bot --assets
+  polybus subscriptions --json | jq '.subscriptions[] | select(.live_count < .asset_count)'
+"""
+)
+@click.option("--id", "id_", help="Only this one.")
+@click.option("--owner", help="Only this owner's.")
+@click.option("--assets", is_flag=True, help="Each asset with its state; --json always has them.")
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def subscriptions(
+    invocation: Invocation, *, id_: str | None, owner: str | None, assets: bool, as_json: bool
+) -> None:
+    """List subscriptions with what each has received."""
+    async with _connect(invocation) as client:
+        reply = await client.subscriptions(id=id_, owner=owner, assets=assets or as_json)
+    if as_json:
+        print_json(reply)
+    else:
+        invocation.console().print(present.subscriptions(reply.subscriptions, with_assets=assets))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus status
+  polybus status --watch
+  polybus status --json | jq '.connections[] | {id, state, last_data_time}'
+"""
+)
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C; with --json a line each second.")
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def status(invocation: Invocation, *, watch: bool, as_json: bool) -> None:
+    """How the gateway is doing: connections, totals, events by type, gaps, NATS."""
+    console = invocation.console()
+    async with _connect(invocation) as client:
+        if not watch:
+            reply = await client.status()
+            if as_json:
+                print_json(reply)
+            else:
+                console.print(present.status(reply))
+            return
+        with present.screen(console, live=not as_json) as show:
+            async with until_stopped():
+                while True:
+                    reply = await client.status()
+                    if as_json:
+                        print_json(reply)
+                    else:
+                        show(present.status(reply))
+                    await anyio.sleep(WATCH_S)
+
+
+def _connect(invocation: Invocation) -> AbstractAsyncContextManager[ControlClient]:
+    config = invocation.config()
+    return ControlClient.connect(config.nats, prefix=config.gateway.prefix, name="polybus-cli")
+
+
+def _ids(arguments: Iterable[str]) -> Iterator[str]:
+    """The ids that arguments name, files and standard input read; each id once, in order."""
+    seen: set[str] = set()
+    for argument in arguments:
+        for id_ in _read(argument):
+            if id_ not in seen:
+                seen.add(id_)
+                yield id_
+
+
+def _read(argument: str) -> list[str]:
+    if argument != "-" and not argument.startswith("@"):
+        return [argument]
+    try:
+        text = sys.stdin.read() if argument == "-" else Path(argument[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise Failure(f"ids cannot be read from {argument}: {reason.lower()}", WRONG_USAGE) from None
+    return re.split(r"[\s,]+", text.strip()) if text.strip() else []

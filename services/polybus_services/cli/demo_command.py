@@ -1,0 +1,8 @@
+"""`polybus demo`."""
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """Run nats-server, the simulator and the gateway here, and watch what a consumer receives."""

@@ -1,0 +1,110 @@
+"""`polybus run` and `polybus simulate`: the processes that stay."""
+
+from typing import Any
+
+import anyio
+import click
+
+from polybus_services import present
+from polybus_services.cli.support import (
+    UNREACHABLE,
+    Failure,
+    Invocation,
+    async_command,
+    common_options,
+    first_error,
+    json_option,
+    pass_invocation,
+    print_json,
+    until_stopped,
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus run                                    the venue's feeds, NATS on this machine
+  polybus run --nats nats://nats.internal:4222 --config gateway.toml
+  POLYBUS_FEEDS__MARKET__URL=ws://127.0.0.1:8765/ws/market polybus run
+  polybus run --json | jq .                      one line once it is ready
+
+It ends at SIGTERM or Ctrl-C: what it has is published, what was asked is answered, sockets are closed.
+"""
+)
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def run(invocation: Invocation, *, as_json: bool) -> None:
+    """Run the gateway: connect to the venue and publish its events on NATS until told to stop."""
+    from polybus_services import logs
+    from polybus_services.gateway import Unreachable, run_gateway
+
+    config = invocation.config()
+    logs.configure(config.log)
+    console = invocation.console()
+
+    def on_ready(ready: dict[str, Any]) -> None:
+        if as_json:
+            print_json(ready)
+        else:
+            console.print(present.gateway_ready(ready))
+
+    try:
+        await run_gateway(config, on_ready=on_ready)
+    except Unreachable as error:
+        raise Failure(str(error), UNREACHABLE) from None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus simulate                               20 markets on a free port
+  polybus simulate --port 8765 --seed 7 --markets 1000 --speed 5
+  polybus simulate --json | head -1 | jq -r .feeds.market
+  curl -X PUT http://127.0.0.1:8765/admin/faults/drop     cut every connection
+
+The same seed gives the same markets and the same story.
+"""
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=0, type=click.IntRange(0, 65535), help="Port to listen on  [default: a free one]."
+)
+@click.option("--seed", default=1, show_default=True, help="What decides all that happens.")
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="1 is about 2 changes a second and market.",
+)
+@click.option(
+    "--markets",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="How many; each has two assets.",
+)
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def simulate(
+    invocation: Invocation, *, host: str, port: int, seed: int, speed: float, markets: int, as_json: bool
+) -> None:
+    """Run the venue in a box: its market feed with real sockets, consistent books, and faults on demand."""
+    from polybus_services.simulator import SimulatorOptions, ready_line, running_simulator
+
+    options = SimulatorOptions(host=host, port=port, seed=seed, speed=speed, markets=markets)
+    try:
+        async with until_stopped(), running_simulator(options) as simulator:
+            if as_json:
+                print_json(ready_line(simulator))
+            else:
+                invocation.console().print(present.simulator_ready(ready_line(simulator), seed))
+            await anyio.sleep_forever()
+    except* OSError as group:
+        error = first_error(group)
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise Failure(f"the simulator cannot listen on {host}:{port}: {reason or error}") from None

@@ -1,0 +1,187 @@
+"""`polybus tail`: events as a consumer gets them."""
+
+import math
+import sys
+from collections.abc import AsyncIterable
+
+import anyio
+import click
+import msgspec
+from nats.aio.msg import Msg
+from rich.text import Text
+
+from polybus_protocol.control import MARKET_TYPES
+from polybus_protocol.events import AnyEvent, decode_event, type_of
+from polybus_protocol.subjects import asset_pattern, market_pattern
+from polybus_services.cli.control_commands import DURATION
+from polybus_services.cli.support import (
+    Invocation,
+    async_command,
+    common_options,
+    json_option,
+    pass_invocation,
+    until_stopped,
+)
+from polybus_services.client import ControlClient, NatsUnreachable
+from polybus_services.order import Follower, Jump
+from polybus_services.present_events import event_line, jump_line
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  polybus tail                                   all market data, what could not be read, and the gateway's notices
+  polybus tail --asset 71321045679252212594 --type last_trade_price
+  polybus tail --market 0xd7a1... --seconds 60
+  polybus tail 'polymarket.v1.market.*.*.book' --count 10
+  polybus tail --json | jq -r 'select(.type == "gap") | .reason'
+
+It only listens: what nobody has subscribed to (see `polybus subscribe`) is not published.
+Order is checked on the way: gaps, and jumps in `seq` that no gap explains, get a line of their own (with --json
+jumps go to standard error).
+"""
+)
+@click.argument("subjects", metavar="[SUBJECT]...", nargs=-1)
+@click.option("--asset", "assets", multiple=True, metavar="ID", help="Everything about this token id.")
+@click.option("--market", "markets", multiple=True, metavar="ID", help="Everything about this condition id.")
+@click.option(
+    "--type", "types", multiple=True, type=click.Choice(MARKET_TYPES), help="Show only these, and gaps."
+)
+@click.option("--count", type=click.IntRange(1), help="Stop after so many events.")
+@click.option("--seconds", type=DURATION, help="Stop after so long, as 30 or 5m.")
+@json_option
+@common_options()
+@pass_invocation
+@async_command
+async def tail(
+    invocation: Invocation,
+    *,
+    subjects: tuple[str, ...],
+    assets: tuple[str, ...],
+    markets: tuple[str, ...],
+    types: tuple[str, ...],
+    count: int | None,
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    """Show events live from NATS, and whether any is missing."""
+    config = invocation.config()
+    prefix = config.gateway.prefix
+    wanted = [
+        *subjects,
+        *(asset_pattern(asset, prefix=prefix) for asset in assets),
+        *(market_pattern(market, prefix=prefix) for market in markets),
+    ] or [f"{prefix}.{family}.>" for family in ("market", "unknown", "system")]
+    for subject in wanted:
+        if not all(subject.split(".")) or any(letter.isspace() for letter in subject):
+            raise click.UsageError(f"{subject!r} is not a NATS subject", click.get_current_context())
+    # A subject that names a type leaves out the events between: there, a jump says nothing.
+    in_order = all(subject.endswith(".>") for subject in wanted)
+    output = JsonOutput() if as_json else TextOutput(invocation)
+    viewer = Viewer(output, frozenset(types), in_order=in_order)
+
+    def nats_changed(*, connected: bool) -> None:
+        output.note("NATS is back" if connected else "NATS is away: what is published meanwhile is missed")
+
+    async with (
+        ControlClient.connect(
+            config.nats, prefix=prefix, name="polybus-tail", on_connection=nats_changed
+        ) as client,
+        client.listen(*wanted) as messages,
+    ):
+        output.note(f"listening on {', '.join(wanted)}")
+        with anyio.move_on_after(math.inf if seconds is None else seconds):
+            async with until_stopped():
+                await viewer.follow(messages, count)
+        if client.dropped:
+            output.note(f"{client.dropped:,} events came faster than they could be shown, and were left out")
+        gaps, jumps = (
+            viewer.follower.gaps,
+            f"{viewer.follower.jumps:,} jumps" if in_order else "order not checked",
+        )
+        output.note(f"{viewer.shown:,} events shown, {gaps:,} gaps seen, {jumps}")
+
+
+class TextOutput:
+    """Coloured lines for a person; notes go to standard error."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._events = invocation.console()
+        self._notes = invocation.console(stderr=True)
+
+    def event(self, _message: Msg, event: AnyEvent) -> None:
+        """An event."""
+        self._print(event_line(event))
+
+    def other(self, message: Msg) -> None:
+        """A message that is no event of ours."""
+        self._print(Text(f"{message.subject}  {message.data.decode(errors='replace')}", no_wrap=True))
+
+    def jump(self, jump: Jump) -> None:
+        """A break in the order."""
+        self._print(jump_line(jump))
+
+    def note(self, text: str) -> None:
+        """Something about us."""
+        self._notes.print(Text(text, style="dim"), soft_wrap=True)
+
+    def _print(self, line: Text) -> None:
+        # A terminal gets what fits in its width; a file or a pipe gets all of it.
+        self._events.print(line, soft_wrap=not self._events.is_terminal)
+
+
+class JsonOutput:
+    """Payloads as they are, one a line; what is no payload goes to standard error."""
+
+    def event(self, message: Msg, _event: AnyEvent) -> None:
+        """An event."""
+        self.other(message)
+
+    def other(self, message: Msg) -> None:
+        """A message that is no event of ours."""
+        sys.stdout.write(message.data.decode(errors="replace") + "\n")
+        sys.stdout.flush()
+
+    def jump(self, jump: Jump) -> None:
+        """A break in the order."""
+        sys.stderr.write(msgspec.json.encode({"jump": jump}).decode() + "\n")
+
+    def note(self, text: str) -> None:
+        """Something about us, which no program needs."""
+
+
+class Viewer:
+    """Decides what is shown of what arrives."""
+
+    def __init__(self, output: TextOutput | JsonOutput, types: frozenset[str], *, in_order: bool) -> None:
+        self._output = output
+        self._types = types | {"gap"} if types else types
+        self._in_order = in_order
+        self.follower = Follower()
+        self.shown = 0
+
+    async def follow(self, messages: AsyncIterable[Msg], count: int | None) -> None:
+        """Show messages until there are `count`.
+
+        Raises:
+            NatsUnreachable: there will be no more.
+        """
+        async for message in messages:
+            self._show(message)
+            if self.shown == count:
+                return
+        raise NatsUnreachable("NATS closed the connection for good")
+
+    def _show(self, message: Msg) -> None:
+        try:
+            event = decode_event(message.data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.shown += 1
+            self._output.other(message)
+            return
+        jump = self.follower.see(message.subject, event)
+        if jump is not None and self._in_order:
+            self._output.jump(jump)
+        if not self._types or type_of(event) in self._types:
+            self.shown += 1
+            self._output.event(message, event)

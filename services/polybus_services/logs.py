@@ -1,0 +1,44 @@
+"""Logging of a process: one line per record on standard error, as text for people or JSON for programs."""
+
+import logging
+import sys
+import time
+from typing import override
+
+import msgspec
+
+from polybus_services.config import LogConfig
+
+_BUILT_IN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""What every record has; anything else was given as `extra` and is worth a field."""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: `time` (RFC 3339, UTC), `level`, `logger`, `message`, what was given as `extra`, `exception`."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {key: value for key, value in record.__dict__.items() if key not in _BUILT_IN}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry, enc_hook=str).decode()
+
+
+def configure(config: LogConfig) -> None:
+    """Send the records of this process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    as_json = config.format == "json" or (config.format == "auto" and not sys.stderr.isatty())
+    handler.setFormatter(
+        JsonFormatter()
+        if as_json
+        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+    )
+    logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
+    # It logs each failed attempt to connect with a traceback; whoever owns the client says what matters.
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
