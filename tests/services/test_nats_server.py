@@ -140,13 +140,13 @@ async def test_cancelling_leaves_no_process_behind() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
-async def test_it_does_not_outlive_its_owner() -> None:
+async def test_it_does_not_outlive_its_owner(tmp_path: Path) -> None:
     """A killed owner has no chance to tidy up; its server ends by itself."""
     owner = await anyio.open_process(
         [sys.executable, "-c", OWNER],
         stdin=subprocess.DEVNULL,
         stderr=None,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)},
     )
     async with owner:
         assert owner.stdout is not None
