@@ -46,6 +46,7 @@ from .reading import (
     unknown,
     unknown_fields,
     wire_fields,
+    without_blanks,
     write,
 )
 
@@ -189,7 +190,7 @@ def _new_market(wire: WireMarket) -> list[Keyed]:
         present(wire.slug),
         present(wire.description),
         wire.outcomes or [],
-        wire.event_message,
+        without_blanks(wire.event_message),
         wire.tags or [],
         wire.active,
         present(wire.sports_market_type),
@@ -199,7 +200,7 @@ def _new_market(wire: WireMarket) -> list[Keyed]:
         present(wire.group_item_title),
         present(wire.taker_base_fee),
         wire.fees_enabled,
-        wire.fee_schedule,
+        without_blanks(wire.fee_schedule),
         source_time=milliseconds(wire.timestamp),
     )
     return [(None, event)]
@@ -214,7 +215,7 @@ def _market_resolved(wire: WireMarket) -> list[Keyed]:
         present(wire.slug),
         present(wire.description),
         wire.outcomes or [],
-        wire.event_message,
+        without_blanks(wire.event_message),
         wire.tags or [],
         present(wire.winning_asset_id),
         present(wire.winning_outcome),
@@ -260,7 +261,7 @@ class _Kind(msgspec.Struct, gc=False):
     def form(self) -> str | None:
         """The form of event this element has, as named in `_FORMS`; None for a word we do not know."""
         if self.event_type is None:
-            # One recorder saw initial snapshots without the discriminator (index id 24101691066).
+            # One recorder saw initial snapshots without the discriminator.
             return "book" if self.bids or self.buys else None
         if self.event_type == "price_change" and not self.price_changes:
             return "price_change before 2025-09-15"

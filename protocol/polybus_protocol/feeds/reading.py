@@ -64,6 +64,13 @@ def present(text: str | None) -> str | None:
     return text or None
 
 
+def without_blanks[S: msgspec.Struct](struct: S | None) -> S | None:
+    """The same for a struct within an event, field by field."""
+    if struct is None:
+        return None
+    return type(struct)(*(None if value == "" else value for value in msgspec.structs.astuple(struct)))
+
+
 class Word(enum.Enum):
     """What a plain-text frame means."""
 
