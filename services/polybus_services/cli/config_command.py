@@ -24,7 +24,10 @@ NATS_CREDS are understood too.
 @common_options()
 @pass_invocation
 def config_command(invocation: Invocation, *, as_json: bool) -> None:
-    """Show the effective configuration, with secrets masked and the source of each value."""
+    """Show the effective configuration.
+
+    Every key with its value and where that comes from; secrets are masked.
+    """
     settings = show(invocation.config())
     if as_json:
         print_json(settings)

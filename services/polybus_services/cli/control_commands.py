@@ -63,7 +63,14 @@ Exit status 1: the subscription stands, but not every asset got as far as --wait
 )
 @click.argument("assets", metavar="[ASSET]...", nargs=-1)
 @click.option("--market", "markets", multiple=True, metavar="ID", help="A condition id: its known assets.")
-@click.option("--type", "types", multiple=True, type=click.Choice(MARKET_TYPES), help="Only these events.")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    type=click.Choice(MARKET_TYPES),
+    metavar="TYPE",
+    help=f"Only these events: {', '.join(MARKET_TYPES)}.",
+)
 @click.option("--owner", help="Who wants it; `unsubscribe --owner` drops all of an owner's.")
 @click.option("--id", "id_", help="A name, which makes the command safe to repeat  [default: made up].")
 @click.option("--ttl", type=DURATION, help="How long it lasts unless renewed, as 30m  [default: for ever].")
@@ -90,7 +97,7 @@ async def subscribe(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Ask the gateway to follow assets, and learn which NATS subjects carry their events."""
+    """Ask for assets, and learn which NATS subjects carry their events."""
     wanted = list(_ids(assets))
     if not wanted and not markets:
         raise click.UsageError("name at least one ASSET or --market", click.get_current_context())
@@ -189,7 +196,10 @@ Examples:
 @pass_invocation
 @async_command
 async def status(invocation: Invocation, *, watch: bool, as_json: bool) -> None:
-    """How the gateway is doing: connections, totals, events by type, gaps, NATS."""
+    """How the gateway is doing.
+
+    Connections, totals, events by type, gaps, and what it says of NATS.
+    """
     console = invocation.console()
     async with _connect(invocation) as client:
         if not watch:

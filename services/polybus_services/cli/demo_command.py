@@ -5,4 +5,4 @@ import click
 
 @click.command()
 def demo() -> None:
-    """Run nats-server, the simulator and the gateway here, and watch what a consumer receives."""
+    """See it all work, on this machine."""

@@ -36,7 +36,10 @@ It ends at SIGTERM or Ctrl-C: what it has is published, what was asked is answer
 @pass_invocation
 @async_command
 async def run(invocation: Invocation, *, as_json: bool) -> None:
-    """Run the gateway: connect to the venue and publish its events on NATS until told to stop."""
+    """Run the gateway: the venue's feeds onto NATS.
+
+    It publishes what is subscribed to (see `polybus subscribe`) until it is told to stop.
+    """
     from polybus_services import logs
     from polybus_services.gateway import Unreachable, run_gateway
 
@@ -93,7 +96,10 @@ The same seed gives the same markets and the same story.
 async def simulate(
     invocation: Invocation, *, host: str, port: int, seed: int, speed: float, markets: int, as_json: bool
 ) -> None:
-    """Run the venue in a box: its market feed with real sockets, consistent books, and faults on demand."""
+    """Run the venue in a box, to test against.
+
+    A market feed with real sockets, consistent books, and faults on demand.
+    """
     from polybus_services.simulator import SimulatorOptions, ready_line, running_simulator
 
     options = SimulatorOptions(host=host, port=port, seed=seed, speed=speed, markets=markets)

@@ -22,6 +22,9 @@ from polybus_services.config import Config, ConfigError, load
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 """Exit statuses besides 0; 130 is what shells give to a program that Ctrl-C ended."""
 
+PLAIN_WIDTH = 160
+"""Columns where there is no terminal to say: wide enough that no id or URL of a table is broken."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -63,7 +66,10 @@ class Invocation:
 
     def console(self, *, stderr: bool = False) -> Console:
         """Where people read; plain when it is no terminal, when NO_COLOR is set or with --no-color."""
-        return Console(stderr=stderr, no_color=self.no_color or None, highlight=False, soft_wrap=False)
+        console = Console(stderr=stderr, no_color=self.no_color or None, highlight=False)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = PLAIN_WIDTH
+        return console
 
 
 pass_invocation = click.make_pass_decorator(Invocation)
@@ -190,9 +196,9 @@ def _explain(error: BaseException) -> tuple[int, str, str]:
 def _usage(error: click.UsageError) -> str:
     """Click's complaint as the one sentence that it is, with where to read on."""
     message = error.format_message().rstrip(".")
-    message = message[:1].lower() + message[1:]
+    message = message[:1].lower() + message[1:].replace(". Did you mean", ", did you mean")
     command = error.ctx.command_path if error.ctx is not None else "polybus"
-    return f"{message}; see `{command} --help`"
+    return f"{message} (see `{command} --help`)"
 
 
 def _where(error: BaseException) -> str:

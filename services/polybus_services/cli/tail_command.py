@@ -45,7 +45,12 @@ jumps go to standard error).
 @click.option("--asset", "assets", multiple=True, metavar="ID", help="Everything about this token id.")
 @click.option("--market", "markets", multiple=True, metavar="ID", help="Everything about this condition id.")
 @click.option(
-    "--type", "types", multiple=True, type=click.Choice(MARKET_TYPES), help="Show only these, and gaps."
+    "--type",
+    "types",
+    multiple=True,
+    type=click.Choice(MARKET_TYPES),
+    metavar="TYPE",
+    help=f"Show only these, and gaps: {', '.join(MARKET_TYPES)}.",
 )
 @click.option("--count", type=click.IntRange(1), help="Stop after so many events.")
 @click.option("--seconds", type=DURATION, help="Stop after so long, as 30 or 5m.")
