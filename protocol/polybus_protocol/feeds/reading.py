@@ -21,8 +21,12 @@ _raw_element = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def unknown(feed: str, kind: str, reason: str, raw: bytes | memoryview | msgspec.Raw) -> Unknown:
     """Pass something on raw that we cannot read, with the reason."""
-    text = bytes(raw).decode("utf-8", "backslashreplace")
-    return Unknown(feed, kind, reason, text[:MAX_RAW_CHARS], truncated=len(text) > MAX_RAW_CHARS)
+    whole = memoryview(raw)
+    # No character takes more than four bytes; escaping megabytes of noise would hold everything up.
+    head = bytes(whole[: 4 * MAX_RAW_CHARS])
+    text = head.decode("utf-8", "backslashreplace")
+    cut = len(text) > MAX_RAW_CHARS or len(head) < len(whole)
+    return Unknown(feed, kind, reason, text[:MAX_RAW_CHARS], truncated=cut)
 
 
 def unknown_fields(element: bytes | msgspec.Raw, known: frozenset[str]) -> list[str]:
