@@ -167,6 +167,8 @@ def first_error(error: BaseException) -> BaseException:
 def _explain(error: BaseException) -> tuple[int, str, str]:
     """Exit status, kind and sentence of an error."""
     # Only these are raised for a person to read; any other is a fault of ours.
+    from polybus_services.demo.processes import ChildFailed
+    from polybus_services.demo.venue import VenueFailed
     from polybus_services.nats_server import NatsServerFailed, NatsServerNotFound
 
     match error:
@@ -178,6 +180,8 @@ def _explain(error: BaseException) -> tuple[int, str, str]:
             return WRONG_USAGE, "usage", _usage(error)
         case click.ClickException():
             return error.exit_code, "failed", error.format_message()
+        case ChildFailed() | VenueFailed():
+            return FAILED, "failed", str(error)
         case Failure():
             return error.status, "failed", str(error)
         case ConfigError():

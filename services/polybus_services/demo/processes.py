@@ -1,0 +1,144 @@
+"""Child processes that say one JSON line when they are ready, and never outlive us."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+READY_WITHIN_S = 20.0
+"""How long a child may take to get ready.  It takes half a second; a busy machine takes longer."""
+
+STOPPED_WITHIN_S = 10.0
+"""How long a child may take to end in good order: what the gateway promises for its drain."""
+
+LONGEST_READY_LINE_BYTES = 64 * 1024 * 1024
+"""The simulator's names all its markets, at 250 bytes each."""
+
+# Linux only: asks the kernel for a SIGKILL when we die, however we die, then becomes the program under the same
+# process id.  The parent may have died before the request was made, hence the second look.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class ChildFailed(Exception):
+    """A child did not get ready, or ended by itself; the message has its last words."""
+
+
+class Child:
+    """One `polybus` process; made by `child`."""
+
+    def __init__(self, name: str, process: anyio.abc.Process, log: Path) -> None:
+        self.name = name
+        self.ready: dict[str, Any] = {}
+        """Its ready line."""
+        self._process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """The process id, also after it has ended."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._process.returncode
+
+    async def watch(self) -> None:
+        """Wait for an end that nobody asked for.
+
+        Raises:
+            ChildFailed: always, when it has come.
+        """
+        await self._process.wait()
+        raise ChildFailed(f"the {self.name} ended by itself (status {self.status}): {self._last_words()}")
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.status is None:
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """End it in good order and wait for it; killed if it has not ended in `STOPPED_WITHIN_S`."""
+        with anyio.CancelScope(shield=True):
+            if self.status is None:
+                self._process.terminate()
+            with anyio.move_on_after(STOPPED_WITHIN_S):
+                await self._process.wait()
+            self.kill()
+            await self._process.wait()
+            await self._process.aclose()
+
+    async def wait_until_ready(self) -> None:
+        """Read its ready line.
+
+        Raises:
+            ChildFailed: it ended instead, or says nothing for `READY_WITHIN_S`.
+        """
+        assert self._process.stdout is not None
+        try:
+            with anyio.fail_after(READY_WITHIN_S):
+                line = await BufferedByteReceiveStream(self._process.stdout).receive_until(
+                    b"\n", LONGEST_READY_LINE_BYTES
+                )
+            self.ready = msgspec.json.decode(line, type=dict[str, Any])
+        except TimeoutError:
+            raise ChildFailed(f"the {self.name} does not get ready: {self._last_words()}") from None
+        except (anyio.EndOfStream, anyio.IncompleteRead, msgspec.DecodeError):
+            raise ChildFailed(f"the {self.name} did not start: {self._last_words()}") from None
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        if not lines:
+            return "it said nothing"
+        try:  # with --json, an error is an object
+            return str(json.loads(lines[-1])["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            return lines[-1]
+
+
+@asynccontextmanager
+async def child(name: str, arguments: Sequence[str], log: Path) -> AsyncIterator[Child]:
+    """Run `polybus ARGUMENTS` for the length of a block, entered once it is ready.
+
+    It sees none of our settings in its environment: what it needs, it is told.
+
+    Raises:
+        ChildFailed: it does not get ready.
+    """
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("POLYBUS_", "NATS_"))}
+    command = [sys.executable, "-m", "polybus_services", *arguments]
+    if sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+    with log.open("wb") as said:
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we decide who ends when.
+        process = await anyio.open_process(
+            command, stdin=subprocess.DEVNULL, stderr=said, env=environ, start_new_session=True
+        )
+    one = Child(name, process, log)
+    try:
+        await one.wait_until_ready()
+        yield one
+    finally:
+        await one.stop()
+
+
+def signal_name(status: int | None) -> str:
+    """An exit status in words."""
+    if status is not None and status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"status {status}"
