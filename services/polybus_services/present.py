@@ -30,7 +30,7 @@ STATE_STYLES = {
     "refused": "red",
 }
 
-SHOWN_ROWS = 20
+SHOWN_ROWS = 10
 """Rows of a list that could have thousands; the rest is counted, and --json has them all."""
 
 
@@ -115,8 +115,8 @@ def gateway_ready(ready: Mapping[str, Any]) -> RenderableType:
         rows.append((f"feed {feed}", url))
         reachable = (ready.get("venue") or {}).get(feed)
         if reachable is not None:
-            good = reachable == "reachable"
-            rows.append(("", Text(reachable, style="green" if good else "yellow")))
+            style = {"reachable": "green", "not asked": "dim"}.get(reachable, "yellow")
+            rows.append(("", Text(reachable, style=style)))
     restored = ready["restored"]
     rows.append(("restored", f"{restored} subscription{'' if restored == 1 else 's'}"))
     return Panel(facts(rows), title=f"gateway {ready['replica']} is ready", title_align="left", expand=False)

@@ -61,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         status_code = polybus.main(arguments, prog_name="polybus", standalone_mode=False, obj=Invocation())
         sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 - the last stop: nobody wants a traceback
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as raised:  # noqa: BLE001 - the last stop: nobody wants a traceback
         error = first_error(raised)
         if isinstance(error, BrokenPipeError):
             # Who read our output has enough (`| head`).  Python would complain again when it closes stdout.

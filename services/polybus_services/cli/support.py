@@ -8,7 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, override
 
 import anyio
 import click
@@ -34,6 +34,14 @@ class Failure(Exception):
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
         self.status = status
+
+
+class PipeableConsole(Console):
+    """A console that lets a reader who has enough (`| head`) end us quietly; rich would make it a failure."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class Invocation:
@@ -66,7 +74,7 @@ class Invocation:
 
     def console(self, *, stderr: bool = False) -> Console:
         """Where people read; plain when it is no terminal, when NO_COLOR is set or with --no-color."""
-        console = Console(stderr=stderr, no_color=self.no_color or None, highlight=False)
+        console = PipeableConsole(stderr=stderr, no_color=self.no_color or None, highlight=False)
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = PLAIN_WIDTH
         return console

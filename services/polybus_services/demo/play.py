@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterable
@@ -15,10 +16,11 @@ from nats.aio.msg import Msg
 
 from polybus_protocol.events import decode_event
 from polybus_protocol.replies import StatusReply
+from polybus_protocol.subjects import PREFIX
 from polybus_services.client import ClientError, ControlClient
 from polybus_services.demo import venue
 from polybus_services.demo.picture import Picture, Snapshot
-from polybus_services.demo.processes import Child, ChildFailed, child, signal_name
+from polybus_services.demo.processes import Child, ChildFailed, child
 from polybus_services.demo.reckoning import Summary, reckon
 from polybus_services.demo.screen import Output
 from polybus_services.nats_server import NatsServer, nats_server
@@ -32,6 +34,9 @@ POLL_STATUS_S = 1.0
 """How often the gateway is asked for its status."""
 
 OWNER = "polybus-demo"
+
+CONSUMED = f"{PREFIX}.market.>"
+"""What the consumer subscribes to: all market data."""
 
 
 class Interrupted(Exception):
@@ -113,7 +118,7 @@ async def _run(options: DemoOptions, output: Output, stop: _Stop, folder: Path) 
             stop.children.append(gateway)
             summary = await _Show(options, output, stop, nats, simulator, gateway).run()
     if gateway.status != 0:
-        raise ChildFailed(f"the gateway did not end in good order: {signal_name(gateway.status)}")
+        raise ChildFailed(f"the gateway did not end in good order: {gateway.end}")
     return summary
 
 
@@ -141,8 +146,13 @@ class _Show:
         self._status: StatusReply | None = None
         self._processes: dict[str, dict[str, object]] = {
             "nats-server": {"pid": nats.pid, "url": nats.url},
-            "simulator": {"pid": simulator.pid, "url": simulator.ready["feeds"]["market"]},
+            "simulator": {
+                "pid": simulator.pid,
+                "url": simulator.ready["feeds"]["market"],
+                "admin": self._admin,
+            },
             "gateway": {"pid": gateway.pid, "url": f"{nats.url} {gateway.ready['control']}.*"},
+            "consumer": {"pid": os.getpid(), "url": f"{nats.url} {CONSUMED}"},
         }
 
     async def run(self) -> Summary:
@@ -152,7 +162,7 @@ class _Show:
             ControlClient.connect(self._nats.url, name="polybus-demo") as control,
             ControlClient.connect(self._nats.url, name="polybus-demo-consumer") as consumer,
             # Before anything is subscribed to, so that not one event is missed.
-            consumer.listen("polymarket.v1.market.>") as messages,
+            consumer.listen(CONSUMED) as messages,
             anyio.create_task_group() as crew,
         ):
             crew.start_soon(self._consume, messages)

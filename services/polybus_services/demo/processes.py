@@ -1,6 +1,5 @@
 """Child processes that say one JSON line when they are ready, and never outlive us."""
 
-import json
 import os
 import signal
 import subprocess
@@ -38,6 +37,17 @@ class ChildFailed(Exception):
     """A child did not get ready, or ended by itself; the message has its last words."""
 
 
+class _Error(msgspec.Struct):
+    message: str
+
+
+class _Said(msgspec.Struct):
+    """A line of a child's standard error."""
+
+    error: _Error | None = None
+    message: str = ""
+
+
 class Child:
     """One `polybus` process; made by `child`."""
 
@@ -58,6 +68,13 @@ class Child:
         """The exit status; None while it runs."""
         return self._process.returncode
 
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        if self.status is not None and self.status < 0:
+            return f"killed by {signal.Signals(-self.status).name}"
+        return f"status {self.status}"
+
     async def watch(self) -> None:
         """Wait for an end that nobody asked for.
 
@@ -65,7 +82,7 @@ class Child:
             ChildFailed: always, when it has come.
         """
         await self._process.wait()
-        raise ChildFailed(f"the {self.name} ended by itself (status {self.status}): {self._last_words()}")
+        raise ChildFailed(f"the {self.name} ended by itself ({self.end}); it said: {self._last_words()}")
 
     def kill(self) -> None:
         """End it at once."""
@@ -97,18 +114,19 @@ class Child:
                 )
             self.ready = msgspec.json.decode(line, type=dict[str, Any])
         except TimeoutError:
-            raise ChildFailed(f"the {self.name} does not get ready: {self._last_words()}") from None
+            raise ChildFailed(f"the {self.name} does not get ready; it said: {self._last_words()}") from None
         except (anyio.EndOfStream, anyio.IncompleteRead, msgspec.DecodeError):
-            raise ChildFailed(f"the {self.name} did not start: {self._last_words()}") from None
+            raise ChildFailed(f"the {self.name} did not start; it said: {self._last_words()}") from None
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()
         if not lines:
-            return "it said nothing"
-        try:  # with --json, an error is an object
-            return str(json.loads(lines[-1])["error"]["message"])
-        except (ValueError, KeyError, TypeError):
+            return "nothing"
+        try:  # with --json, errors and log lines are objects
+            entry = msgspec.json.decode(lines[-1], type=_Said)
+        except msgspec.DecodeError:
             return lines[-1]
+        return entry.error.message if entry.error is not None else entry.message
 
 
 @asynccontextmanager
@@ -135,10 +153,3 @@ async def child(name: str, arguments: Sequence[str], log: Path) -> AsyncIterator
         yield one
     finally:
         await one.stop()
-
-
-def signal_name(status: int | None) -> str:
-    """An exit status in words."""
-    if status is not None and status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"status {status}"

@@ -137,7 +137,12 @@ def live_view(snapshot: Snapshot, rows: int) -> RenderableType:
         live = sum(connection.live_assets for connection in status.connections)
         wanted = sum(connection.assets for connection in status.connections)
         parts.append(Text(f"{status.subscriptions.total} subscription: {live} of {wanted} assets live"))
-    parts.append(Text("Ctrl-C stops, counts and compares", style="dim"))
+    admin = snapshot.processes["simulator"]["admin"]
+    parts.append(
+        Text(
+            f"break something: curl -X PUT {admin}/faults/drop      Ctrl-C: stop, count, compare", style="dim"
+        )
+    )
     return Group(*parts)
 
 
