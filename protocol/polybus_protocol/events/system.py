@@ -1,0 +1,110 @@
+"""Events that polybus makes itself: gaps, what it could not read, and how it is doing."""
+
+from typing import ClassVar
+
+from .base import Event
+
+
+class Gap(Event, tag="gap"):
+    """Events may be missing here: trust ends, until the next `book` where the stream has books.
+
+    A gap is the first event (`seq` 1) of a new epoch, in order with the data, and `last_epoch` and
+    `last_seq` name the last event before it.  The one exception is loss between us and NATS
+    (`reason` `backlog_overflow` and `nats_connection_lost`): there the gap stands in the place, and
+    carries the `seq`, of the last event that may be lost, and `lost` says how many those are.
+    """
+
+    family: ClassVar[str] = "market"
+
+    feed: str
+    market: str | None
+    asset: str | None
+    reason: str
+    """One of `GAP_REASONS`."""
+    detail: str | None = None
+    """A sentence for people."""
+    last_epoch: int | None = None
+    """Epoch of the last event before the gap; None if there was none, or none is remembered."""
+    last_seq: int | None = None
+    last_received_time: int | None = None
+    """Nanoseconds since the epoch."""
+    lost: int | None = None
+    """How many events are affected, where that is known."""
+
+
+GAP_REASONS = {
+    "connection_lost": "the connection that carried the stream ended",
+    "resync": "a fresh snapshot was asked for",
+    "silent": "nothing arrived for longer than the asset's silence budget, so a snapshot was asked for",
+    "undecodable_frame": "a frame arrived that may have concerned the stream and could not be read",
+    "tick_size_change": "the price grid changed: levels of the old grid no longer count",
+    "moved": "the stream moved to another connection",
+    "restart": "the gateway started again and does not know what it missed",
+    "unsubscribed": "nobody wants the stream any more",
+    "shutdown": "the gateway stopped",
+    "backlog_overflow": "NATS was away or slow for longer than the backlog can bridge",
+    "nats_connection_lost": "events were handed to NATS and never confirmed",
+}
+"""Why trust in a stream ends."""
+
+
+class Unknown(Event, tag="unknown"):
+    """Something arrived that we have no reader for; it is passed on raw."""
+
+    family: ClassVar[str] = "unknown"
+
+    feed: str
+    kind: str
+    """One of `UNKNOWN_KINDS`."""
+    reason: str
+    """A sentence for people."""
+    raw: str
+    """The element, or the whole frame where it could not be split; bytes that are no UTF-8 are escaped."""
+    truncated: bool = False
+    """True where `raw` was cut at `MAX_RAW_CHARS`."""
+
+
+UNKNOWN_KINDS = {
+    "event": "a kind of event that this version does not know",
+    "field": "a known event with a field that this version does not know (sent once per field)",
+    "word": "a plain-text frame that this version does not know",
+    "refused": "the venue refused our last message",
+    "malformed": "a known event whose fields could not be read: a loss",
+    "not_json": "a frame that is no JSON: a loss",
+    "binary": "a binary frame, which no feed is known to send",
+}
+"""What an `Unknown` can be; the last ones but `binary` mean that data was lost."""
+
+LOSSY_KINDS = frozenset({"malformed", "not_json"})
+"""The kinds that stand for an event we should have been able to read."""
+
+MAX_RAW_CHARS = 160 * 1024
+"""Longest `raw`, in characters: if JSON escapes each with six bytes, it still fits NATS' default 1 MiB payload."""
+
+
+class ConnectionState(Event, tag="connection"):
+    """A connection changed its state (on the `system` subject)."""
+
+    family: ClassVar[str] = "system"
+
+    replica: str
+    id: str
+    incarnation: int
+    feed: str
+    url: str
+    state: str
+    """`dialing`, `open`, `live`, `closed`, `waiting` or `refused`."""
+    reason: str | None = None
+    assets: int = 0
+    retry_in_s: float | None = None
+
+
+class Notice(Event, tag="notice"):
+    """Something an operator should know (on the `system` subject)."""
+
+    family: ClassVar[str] = "system"
+
+    replica: str
+    level: str
+    """`info`, `warning` or `error`."""
+    text: str
