@@ -11,7 +11,7 @@ _ID = re.compile(r"0x[0-9a-fA-F]{40,}|[0-9]{20,}")
 
 
 def concerned(
-    lost: Unknown, streams: Mapping[str, Stream], waiting: Collection[str], quiet_keys: Collection[str]
+    lost: Unknown, streams: Mapping[str, Stream], waiting: Collection[str], quiet: Collection[str]
 ) -> list[str]:
     """The carried keys that must be doubted: those the text names, by asset or by market, else all.
 
@@ -23,10 +23,10 @@ def concerned(
         lost: an `unknown` event of one of the `LOSSY_KINDS`.
         streams: what the connection carries, by key.
         waiting: the keys among them that have asked for a snapshot.
-        quiet_keys: the keys that stand for the whole venue.
+        quiet: the keys among them that may be silent for ever, such as the whole venue.
     """
     names = set(_ID.findall(lost.raw))
     named = [key for key, stream in streams.items() if key in names or stream.id("market") in names]
     if lost.kind == "malformed" and names:
-        return named or [key for key in streams if key in quiet_keys]
+        return named or [key for key in streams if key in quiet]
     return [*named, *waiting] if named else list(streams)

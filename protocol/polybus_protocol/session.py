@@ -16,42 +16,22 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from .backoff import Verdict
+from .cargo import Cargo, OpenStream
 from .commons import Commons
 from .directory import MarketDirectory
 from .events import LOSSY_KINDS, Event, MarketEvent, TickSizeChange, Unknown, VenueMarketEvent
 from .feeds.dialect import Dialect
-from .feeds.reading import Word, stray_word, unknown
+from .feeds.reading import Meaning, Reply, Upstream, Word, stray_word, unknown
 from .loss import concerned
 from .profile import FeedProfile
+from .sequence import ChannelSequence
+from .signals import Live, Overdue, Refused, Signal, Tapped
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
 from .waits import Waits
 
 SILENCE_CHECKS = 4
 """How many times within their budget the silence of single keys is looked at."""
-
-
-class Live(msgspec.Struct, frozen=True):
-    """Signal: a key has delivered its first data in this epoch."""
-
-    key: str
-
-
-class Overdue(msgspec.Struct, frozen=True):
-    """Signal: a key was asked for and delivered nothing in time; it is asked for again."""
-
-    key: str
-    waited_s: float
-
-
-class Tapped(msgspec.Struct, frozen=True):
-    """Signal: an event of a stream that somebody wants a log line for."""
-
-    key: str
-    event: Event
-
-
-type Signal = Live | Overdue | Tapped
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -71,6 +51,7 @@ class Session:
         commons: the streams that all connections of the feed share.
         directory: remembers the market and asset pairs that pass by.
         now: see the module.
+        open_stream: makes the streams of events that answer a key, where keys are not streams.
     """
 
     def __init__(
@@ -81,11 +62,13 @@ class Session:
         commons: Commons,
         directory: MarketDirectory,
         now: float,
+        open_stream: OpenStream | None = None,
     ) -> None:
         self.state = State.FRESH
         self.ended: Ended | None = None
-        self.streams: dict[str, Stream] = {}
-        """The streams this connection carries, by key."""
+        self.cargo = Cargo(dialect, open_stream)
+        """The keys and the streams this connection carries."""
+        self.streams = self.cargo.streams
         self.has_data = False
         """Whether any data has arrived; only that resets the backoff."""
         self.frames = 0
@@ -103,6 +86,7 @@ class Session:
         self._connection = connection
         self._commons = commons
         self._directory = directory
+        self._sequence = ChannelSequence()
         self._opened_at = self._next_ping_at = self._next_check_at = now
         self._expecting_since = now
         self._waits = Waits(profile.asset_timeout_s)
@@ -112,15 +96,21 @@ class Session:
 
     # --- what is wanted ----------------------------------------------------------------------------
 
-    def subscribe(self, streams: Iterable[tuple[str, Stream]], now: float) -> None:
-        """Carry these streams; keys that are carried already are skipped."""
-        new = {key: stream for key, stream in streams if key not in self.streams}
+    def subscribe(self, wanted: Iterable[tuple[str, Stream | None]], now: float) -> None:
+        """Carry these keys, those that are carried already apart.
+
+        Args:
+            wanted: keys, each with its stream where the key is one.
+            now: see the module.
+        """
+        new = {key: stream for key, stream in wanted if key not in self.cargo.keys}
         if new:
-            self._on(Input.WANTED, new, now)
+            needs_admission = self.state is State.FRESH and self._dialect.admission() is not None
+            self._on(Input.ADMISSION_DUE if needs_admission else Input.WANTED, new, now)
 
     def unsubscribe(self, keys: Iterable[str]) -> None:
-        """Stop carrying these keys; those that are not carried are skipped."""
-        carried = [key for key in dict.fromkeys(keys) if key in self.streams]
+        """Stop carrying these keys, and the streams that answer them; those not carried are skipped."""
+        carried = [key for key in dict.fromkeys(keys) if key in self.cargo.keys]
         if carried:
             self._on(Input.DROPPED, carried)
 
@@ -163,11 +153,14 @@ class Session:
 
         publications: list[Publication] = []
         streams, connection = self.streams, self._connection
-        for key, event in self._dialect.read(frame):
+        keyed = self._dialect.read(frame)
+        if self._dialect.said:
+            publications += self._heed(now, time)
+        for key, event in keyed:
             if key is None:
                 publications += self._publish_shared(event, now, time)
                 continue
-            stream = streams.get(key)
+            stream = streams.get(key) or self.cargo.adopt(key, event)
             if stream is None:
                 self._skip(event)
                 continue
@@ -205,15 +198,17 @@ class Session:
 
     def _deadlines(self) -> dict[Input, float]:
         """When each input falls due, the gravest first."""
+        profile = self._profile
+        if self.state is State.PROVING:
+            return {Input.NO_FRAME: self._opened_at + profile.first_data_timeout_s}
         if self.state is not State.OPEN:
             return {}
-        profile = self._profile
         deadlines = {
             Input.NO_FRAME: max(self.last_frame_at, self._opened_at) + profile.silence_timeout_s,
             Input.PING_DUE: self._next_ping_at,
             Input.CHECK_DUE: self._next_check_at,
         }
-        if self._expects_data:
+        if self.cargo.expects_data:
             patience_s = profile.data_timeout_s if self.has_data else profile.first_data_timeout_s
             deadlines[Input.NO_DATA] = max(self.last_data_at, self._expecting_since) + patience_s
         if (ask_at := self._waits.next_deadline()) is not None:
@@ -242,22 +237,37 @@ class Session:
         action: Callable[..., list[Publication]] = getattr(self, name)
         return action(*details)
 
-    def _open(self, streams: dict[str, Stream], now: float) -> list[Publication]:
+    def _prove(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
+        self._opened_at = now
+        self._say(self._dialect.admission())
+        return self._note(wanted, now)
+
+    def _note(self, wanted: dict[str, Stream | None], _now: float) -> list[Publication]:
+        self.cargo.take(wanted)
+        return []
+
+    def _open_noted(self, now: float) -> list[Publication]:
+        return self._open(dict.fromkeys(self.cargo.keys), now)
+
+    def _open(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
         self._opened_at = now
         self._next_ping_at = now + self._profile.ping_interval_s
         self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
-        first, *rest = self._chunks(streams)
-        self._outgoing.append(self._dialect.opening(first))
-        return self._carry(streams, rest, now)
+        first, *rest = self._chunks(wanted)
+        self._say(self._dialect.opening(first))
+        return self._carry(wanted, rest, now)
 
-    def _ask(self, streams: dict[str, Stream], now: float) -> list[Publication]:
-        return self._carry(streams, self._chunks(streams), now)
+    def _ask(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
+        return self._carry(wanted, self._chunks(wanted), now)
 
     def _take_back(self, keys: Collection[str]) -> list[Publication]:
         for chunk in self._chunks(keys):
             self._say(self._dialect.unsubscribe(chunk))
+        return self._forget(keys)
+
+    def _forget(self, keys: Collection[str]) -> list[Publication]:
+        self.cargo.leave(keys)
         for key in keys:
-            del self.streams[key]
             self._waits.forget(key)
         return []
 
@@ -269,7 +279,9 @@ class Session:
             for key in keys
             for gap in self.streams[key].interrupt(reason, time, detail=detail, connection=self._connection)
         ]
-        self._repeat(self._waits.doubted(self._awaited(keys), now), now)
+        if self._dialect.has_snapshots:
+            wanted = self.cargo.awaited(dict.fromkeys(map(self.cargo.wanted_by, keys)))
+            self._repeat(self._waits.doubted(wanted, now), now)
         return gaps
 
     def _ping(self, now: float, _time: int) -> list[Publication]:
@@ -288,7 +300,7 @@ class Session:
         silent = [
             key
             for key, stream in self.streams.items()
-            if stream.live and stream.last_data_time is not None and stream.last_data_time <= oldest
+            if key in self.cargo.keys and stream.live and 0 < (stream.last_data_time or 0) <= oldest
         ]
         return self._ask_again(silent, "silent", None, now, time)
 
@@ -300,6 +312,11 @@ class Session:
         seconds = profile.data_timeout_s if self.has_data else profile.first_data_timeout_s
         what = "no data" if self.has_data else "no data at all since the subscription"
         return self._break(f"{what} for {seconds:g} s, though the socket is open", Verdict.RETRY, time)
+
+    def _give_up_rejected(self, code: str, time: int) -> list[Publication]:
+        return self._break(
+            f"the venue does not accept the credentials ({code}): check the account", Verdict.NEVER, time
+        )
 
     def _give_up_refused(self, word: str, time: int) -> list[Publication]:
         return self._break(f"the venue refused our last message: {word}", Verdict.RETRY, time)
@@ -314,10 +331,6 @@ class Session:
 
     # --- their tools -------------------------------------------------------------------------------
 
-    @property
-    def _expects_data(self) -> bool:
-        return not self._dialect.quiet_keys.issuperset(self.streams)
-
     def _chunks(self, keys: Iterable[str]) -> list[list[str]]:
         listed, size = list(keys), self._profile.ids_per_frame
         return [listed[start : start + size] for start in range(0, len(listed), size)]
@@ -326,24 +339,16 @@ class Session:
         if message is not None:
             self._outgoing.append(message)
 
-    def _carry(self, streams: dict[str, Stream], chunks: list[list[str]], now: float) -> list[Publication]:
-        if not self._expects_data:
+    def _carry(
+        self, wanted: dict[str, Stream | None], chunks: list[list[str]], now: float
+    ) -> list[Publication]:
+        if not self.cargo.expects_data:
             self._expecting_since = now
-        self.streams |= streams
+        self.cargo.take(wanted)
         for chunk in chunks:
             self._say(self._dialect.subscribe(chunk))
-        self._waits.asked(self._awaited(streams), now)
+        self._waits.asked(self.cargo.awaited(wanted), now)
         return []
-
-    def _awaited(self, keys: Iterable[str]) -> list[str]:
-        """Those of the keys that will deliver; the quiet ones are taken to be live as they are."""
-        awaited: list[str] = []
-        for key in keys:
-            if key in self._dialect.quiet_keys:
-                self.streams[key].live = True
-            else:
-                awaited.append(key)
-        return awaited
 
     def _repeat(self, keys: Collection[str], now: float) -> None:
         """Ask for keys again.  Re-sending an active one is ignored, so each is taken back first."""
@@ -370,8 +375,9 @@ class Session:
 
     def _begin(self, key: str, stream: Stream, event: Event, time: int) -> list[Publication]:
         self.has_data = True
-        self._waits.delivered(key)
-        self._signals.append(Live(key))
+        wanted = self.cargo.wanted_by(key)
+        self._waits.delivered(wanted)
+        self._signals.append(Live(wanted))
         if isinstance(event, MarketEvent):
             self._directory.learn(event.market, event.asset)
         return stream.begin(event, time, self._connection)
@@ -381,6 +387,42 @@ class Session:
         if isinstance(event, MarketEvent) and self._directory.market_of(event.asset) is None:
             self._directory.learn(event.market, event.asset)
 
+    def _heed(self, now: float, time: int) -> list[Publication]:
+        """Take in what the venue said beside its events."""
+        publications: list[Publication] = []
+        for said in self._dialect.take_said():
+            if isinstance(said, Upstream):
+                publications += self._heed_sequence(said, time)
+            else:
+                publications += self._heed_reply(said, now, time)
+        return publications
+
+    def _heed_reply(self, reply: Reply, now: float, time: int) -> list[Publication]:
+        if reply.meaning is Meaning.ADMITTED:
+            return self._on(Input.ADMITTED, now)
+        if reply.meaning is Meaning.REJECTED:
+            return self._on(Input.REJECTED, reply.text, time)
+        if reply.meaning is Meaning.REFUSED:
+            self._signals.append(Refused(reply.text))
+        return []
+
+    def _heed_sequence(self, upstream: Upstream, time: int) -> list[Publication]:
+        """The venue numbers what it sends: what it left out is a loss on every stream of the channel."""
+        missing = self._sequence.missing(upstream.channel, upstream.seq, upstream.dropped)
+        if not missing:
+            return []
+        return [
+            gap
+            for key, stream in self.streams.items()
+            if key.startswith(upstream.streams)
+            for gap in stream.interrupt(
+                "upstream_loss",
+                time,
+                detail=f"the venue left out {missing} frames of {upstream.channel}",
+                connection=self._connection,
+            )
+        ]
+
     def _publish_shared(self, event: Event, now: float, time: int) -> list[Publication]:
         lost: list[Publication] = []
         if isinstance(event, VenueMarketEvent):
@@ -389,13 +431,13 @@ class Session:
         elif isinstance(event, Unknown):
             self.unknown[event.kind] += 1
             if event.kind in LOSSY_KINDS:
-                keys = concerned(event, self.streams, self._waits, self._dialect.quiet_keys)
+                keys = concerned(event, self.streams, self._waits, self.cargo.quiet_keys)
                 lost = self.resync(keys, "undecodable_frame", now, time, event.reason)
         stream = self._commons.stream_for(event)
         if stream is None:
             return lost
-        for key in self._dialect.quiet_keys & self.streams.keys():
-            if self.streams[key].tapped:
+        for key in self.cargo.quiet_keys:
+            if key in self.streams and self.streams[key].tapped:
                 self._signals.append(Tapped(key, event))
         begun = [] if stream.live else stream.begin(event, time, self._connection)
         return [*begun, stream.publish(event, time, self._connection), *lost]

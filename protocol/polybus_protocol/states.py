@@ -15,6 +15,8 @@ class State(enum.Enum):
 
     FRESH = "fresh"
     """Nothing asked for yet: the next message is the opening one."""
+    PROVING = "proving"
+    """Who we are is being checked: nothing else may be said until it is accepted."""
     OPEN = "open"
     """The opening message is out: changes travel as operations."""
     CLOSED = "closed"
@@ -25,6 +27,9 @@ class Input(enum.Enum):
     """What can happen to a connection."""
 
     WANTED = "keys are wanted"
+    ADMISSION_DUE = "keys are wanted from a feed that wants to know who asks"
+    ADMITTED = "the venue has accepted who we are"
+    REJECTED = "the venue has not accepted who we are"
     DROPPED = "keys are no longer wanted"
     DOUBTED = "keys may have lost events: they need a fresh snapshot"
     PING_DUE = "it is time for the next PING"
@@ -40,7 +45,14 @@ TABLE: Mapping[tuple[State, Input], tuple[str, State]] = MappingProxyType(
     {
         # state        input               action (a method of Session)   next state
         (State.FRESH, Input.WANTED): ("_open", State.OPEN),
+        (State.FRESH, Input.ADMISSION_DUE): ("_prove", State.PROVING),
         (State.FRESH, Input.ENDED): ("_break", State.CLOSED),
+        (State.PROVING, Input.WANTED): ("_note", State.PROVING),
+        (State.PROVING, Input.DROPPED): ("_forget", State.PROVING),
+        (State.PROVING, Input.ADMITTED): ("_open_noted", State.OPEN),
+        (State.PROVING, Input.REJECTED): ("_give_up_rejected", State.CLOSED),
+        (State.PROVING, Input.NO_FRAME): ("_give_up_mute", State.CLOSED),
+        (State.PROVING, Input.ENDED): ("_break", State.CLOSED),
         (State.OPEN, Input.WANTED): ("_ask", State.OPEN),
         (State.OPEN, Input.DROPPED): ("_take_back", State.OPEN),
         (State.OPEN, Input.DOUBTED): ("_ask_again", State.OPEN),
@@ -49,6 +61,7 @@ TABLE: Mapping[tuple[State, Input], tuple[str, State]] = MappingProxyType(
         (State.OPEN, Input.CHECK_DUE): ("_look_for_silence", State.OPEN),
         (State.OPEN, Input.NO_FRAME): ("_give_up_mute", State.CLOSED),
         (State.OPEN, Input.NO_DATA): ("_give_up_stalled", State.CLOSED),
+        (State.OPEN, Input.REJECTED): ("_give_up_rejected", State.CLOSED),
         (State.OPEN, Input.REFUSED): ("_give_up_refused", State.CLOSED),
         (State.OPEN, Input.ENDED): ("_break", State.CLOSED),
     }

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from ..backoff import CLOB_CLOSE_VERDICTS, Verdict
 from ..events import (
     BestBidAsk,
     Book,
     Change,
+    Event,
     LastTradePrice,
     Level,
     MarketResolved,
@@ -40,6 +42,7 @@ from .market_wire import (
 from .reading import (
     UNREADABLE,
     Keyed,
+    Said,
     Word,
     milliseconds,
     present,
@@ -283,7 +286,9 @@ class MarketDialect:
 
     feed: str = FEED
     ping: str = "PING"
-    quiet_keys: frozenset[str] = frozenset({VENUE})
+    has_snapshots: bool = True
+    said: Sequence[Said] = ()
+    close_verdicts: Mapping[int, Verdict] = CLOB_CLOSE_VERDICTS
     words: Mapping[bytes, Word] = MappingProxyType(
         {
             b"PONG": Word.KEEPALIVE,
@@ -299,6 +304,20 @@ class MarketDialect:
         self._hot_frames = 0
         self.unknown_fields: Counter[str] = Counter()
         """How often a field was met that this version does not know, by `event_type.field`."""
+
+    def take_said(self) -> Sequence[Said]:
+        """Nothing, ever: this feed acknowledges nothing and numbers nothing."""
+        return self.said
+
+    def is_quiet(self, key: str) -> bool:
+        """Only the whole venue is: a book that was asked for comes at once."""
+        return key == VENUE
+
+    def answers(self, event: Event, keys: Collection[str]) -> None:
+        """No stream opens by itself: an event of an asset that was not asked for is a mirrored entry."""
+
+    def admission(self) -> None:
+        """Nobody has to say who they are."""
 
     def opening(self, keys: Collection[str]) -> str:
         """The message that opens the subscription; a second one would be an `INVALID OPERATION`."""

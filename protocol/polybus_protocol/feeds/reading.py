@@ -7,10 +7,48 @@ import msgspec
 
 from ..events import MAX_RAW_CHARS, Event, Unknown
 
-type Keyed = tuple[str | None, Event]
-"""An event and the key of the interest it answers (for the market feed: its asset).
 
-None where it answers no single one: what concerns a whole market, and what could not be read.
+class Meaning(enum.Enum):
+    """What the venue's answer to one of our messages means."""
+
+    ADMITTED = enum.auto()
+    """It knows who we are."""
+    REJECTED = enum.auto()
+    """It does not accept who we say we are: asking again is pointless."""
+    REFUSED = enum.auto()
+    """It will not do what we asked."""
+    NOTED = enum.auto()
+    """It did what we asked, or had nothing to say."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The venue's answer to one of our messages; no event."""
+
+    meaning: Meaning
+    text: str
+    """What it said, for people."""
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """The venue's own number of a frame, which says what it left out; no event."""
+
+    channel: str
+    seq: int
+    """Rises by one per connection and channel."""
+    dropped: int
+    """Frames it left out because we were slow."""
+    streams: str
+    """What the keys of the channel's streams begin with."""
+
+
+type Said = Reply | Upstream
+"""What the venue says beside its events."""
+
+type Keyed = tuple[str | None, Event]
+"""An event and the key of its stream (for the market feed: its asset).
+
+None where it belongs to no stream of one connection: what concerns a whole market, and what could not be
+read.
 """
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -1,0 +1,34 @@
+"""What a session tells the owner of its connection, besides what it publishes."""
+
+import msgspec
+
+from .events import Event
+
+
+class Live(msgspec.Struct, frozen=True):
+    """Signal: a key has delivered its first data in this epoch."""
+
+    key: str
+
+
+class Overdue(msgspec.Struct, frozen=True):
+    """Signal: a key was asked for and delivered nothing in time; it is asked for again."""
+
+    key: str
+    waited_s: float
+
+
+class Tapped(msgspec.Struct, frozen=True):
+    """Signal: an event of a stream that somebody wants a log line for."""
+
+    key: str
+    event: Event
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Signal: the venue has refused what was asked of it, and says why."""
+
+    reason: str
+
+
+type Signal = Live | Overdue | Tapped | Refused
