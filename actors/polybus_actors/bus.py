@@ -6,11 +6,14 @@ unexpected error, lose what was in flight, and it buffers while it is disconnect
 - one writer, many publishes per turn of the event loop, and only while connected;
 - a marker that comes back to us after what it followed was taken in by the server: what was handed over
   after the last one that came back is uncertain when the connection breaks, and gets a gap;
-- a client that closed for good, or whose markers stop coming back, is replaced by a new one.
+- a client that closed for good, or whose markers stop coming back, is replaced by a new one;
+- the kernel, too, is told to give up on a peer that takes nothing in, since nats-py would wait for it.
 """
 
+import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -38,7 +41,11 @@ MARKER_INTERVAL_S = 0.25
 """Seconds between two markers, so what is uncertain after a break is a quarter of a second's events."""
 
 MARKER_TIMEOUT_S = 5.0
-"""Seconds a marker may take on an open connection before the peer counts as frozen."""
+"""Seconds in which nothing of what was published is confirmed before the peer counts as frozen."""
+
+UNREAD_TIMEOUT_S = 5.0
+"""Seconds the peer's kernel may take in nothing before ours breaks the connection; by default it is a quarter of an
+hour, and nats-py waits for that before it reconnects (nats.py issue 671)."""
 
 RECONNECT_WAIT_S = 0.25
 """Seconds between two attempts to reach NATS; it is our own server, and every second is backlog."""
@@ -94,9 +101,10 @@ class Bus:
         self._lost: set[Stream] = set()
         self._unconfirmed: deque[tuple[int, list[Publication]]] = deque()
         self._marker = 0
-        self._marked_at: float | None = None
+        self._is_marked = False
         self._next_mark_at = 0.0
-        self._confirmed = anyio.Event()
+        self._progress = 0
+        self._settled = anyio.Event()
         self._marker_subject = ""
         self._said = ""
         outbox.on_put = self._wake_up
@@ -108,8 +116,10 @@ class Bus:
 
     @property
     def server(self) -> str | None:
-        """Version of the connected server."""
-        return str(self.client.connected_server_version) if self.client and self.is_connected else None
+        """Version of the connected server, such as `2.15.0`."""
+        if self.client is None or not self.is_connected:
+            return None
+        return str(self.client.connected_server_version).removeprefix("<nats server v").removesuffix(">")
 
     async def connect(self) -> None:
         """Make the first connection.
@@ -128,9 +138,12 @@ class Bus:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(serve, client)
                     tasks.start_soon(self._write, client)
+                    tasks.start_soon(self._watch)
                     await self._closed.wait()
-                    logger.error("NATS: the client closed for good (%s); starting a new one", self._said)
+                    logger.error("NATS: the client is given up (%s); starting a new one", self._said)
                     tasks.cancel_scope.cancel()
+            except* nats.errors.ConnectionClosedError:
+                pass  # it closed for good under somebody's hands, before we could say so
             finally:
                 self.client = None
                 self._break()
@@ -146,7 +159,7 @@ class Bus:
             while len(self._outbox) or self._unconfirmed:
                 self._next_mark_at = 0.0
                 self._wake_up()
-                await self._confirmed.wait()
+                await self._settled.wait()
             return True
         return False
 
@@ -165,56 +178,80 @@ class Bus:
                     await self._on_lost(list(lost))
                 await self._publish(client, self._outbox.take(BATCH))
                 await self._mark(client)
+                self._settle()
 
     async def _publish(self, client: Client, batch: list[Publication]) -> None:
+        """Hand a batch over; whatever happens on the way, each of it is handed over, put back or lost."""
         if not batch:
             return
-        done = 0
+        # Under number n stands what the marker n will confirm.  A publication stands there before it is
+        # handed over, because nats-py may wait in there, and the connection may break meanwhile.
+        handed: list[Publication] = []
+        entry = (self._marker + 1, handed)
+        self._unconfirmed.append(entry)
         try:
             for publication in batch:
+                if not self._unconfirmed or self._unconfirmed[-1] is not entry:
+                    break  # the connection broke: what comes now may go out over another one
+                handed.append(publication)
                 await client.publish(publication.subject, publication.payload)
-                done += 1
         except nats.errors.MaxPayloadError:
-            self._outbox.lose([batch[done]])
-            self._outbox.put_back(batch[done + 1 :])
+            self._outbox.lose([handed.pop()])
+            del batch[len(handed)]
             logger.error("an event is larger than NATS' max_payload and was not published")
         except (nats.errors.Error, OSError) as error:
-            self._outbox.put_back(batch[done:])
+            handed.pop()
             self._said = words(error)
             await anyio.sleep(RECONNECT_WAIT_S)
-        self.published += done
-        if done:
-            # Under number n stands what the marker n will confirm.
-            self._unconfirmed.append((self._marker + 1, batch[:done]))
+        finally:
+            self._outbox.put_back(batch[len(handed) :])
+            self.published += len(handed)
+        # nats-py swallows a cancellation that reaches it while it waits; this is where it takes effect.
         await anyio.lowlevel.checkpoint()
 
     async def _mark(self, client: Client) -> None:
-        """Send a marker after what is unconfirmed, and notice a peer that returns none."""
+        """Send a marker after what is unconfirmed."""
         now = anyio.current_time()
-        if self._marked_at is None:
-            if self._unconfirmed and now >= self._next_mark_at:
-                self._marker += 1
-                self._marked_at = now
-                self._next_mark_at = now + MARKER_INTERVAL_S
-                with contextlib.suppress(nats.errors.Error, OSError):
-                    await client.publish(self._marker_subject, b"%d" % self._marker)
-        elif now > self._marked_at + MARKER_TIMEOUT_S:
-            logger.error("NATS has taken in nothing for %g s: giving the connection up", MARKER_TIMEOUT_S)
-            self._closed.set()
+        if not self._is_marked and self._unconfirmed and now >= self._next_mark_at:
+            self._marker += 1
+            self._is_marked = True
+            self._next_mark_at = now + MARKER_INTERVAL_S
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await client.publish(self._marker_subject, b"%d" % self._marker)
 
     async def _confirm(self, message: Msg) -> None:
         number = int(message.data)
         while self._unconfirmed and self._unconfirmed[0][0] <= number:
             self._unconfirmed.popleft()
-        self._marked_at = None
-        self._confirmed.set()
-        self._confirmed = anyio.Event()
+        self._is_marked = False
+        self._progress += 1
+        self._settle()
+
+    def _settle(self) -> None:
+        if not len(self._outbox) and not self._unconfirmed:
+            self._settled.set()
+            self._settled = anyio.Event()
+
+    async def _watch(self) -> None:
+        """Give the client up when nothing of what it was handed is confirmed any more.
+
+        Naps are counted, not time: if it was this process that stood still, the peer is not to blame.
+        """
+        waited_s = 0.0
+        while waited_s < MARKER_TIMEOUT_S:
+            progress = self._progress
+            await anyio.sleep(MARKER_INTERVAL_S)
+            is_stuck = bool(self._unconfirmed) and self._progress == progress
+            waited_s = waited_s + MARKER_INTERVAL_S if is_stuck else 0.0
+        self._said = f"it has taken in nothing for {MARKER_TIMEOUT_S:g} s"
+        self._closed.set()
 
     def _break(self) -> None:
         """The connection is gone: what no marker has confirmed may have reached nobody."""
         unconfirmed = [publication for _, batch in self._unconfirmed for publication in batch]
         self._unconfirmed.clear()
-        self._marked_at = None
+        self._is_marked = False
+        self._progress += 1
         self._lost |= self._outbox.lose(unconfirmed)
 
     # --- the client --------------------------------------------------------------------------------
@@ -233,7 +270,7 @@ class Bus:
     async def _connect(self, timeout_s: float) -> Client:
         settings, client = self.settings, Client()
         where = safe_url(settings.url)
-        self._closed = anyio.Event()
+        self._closed = closed = anyio.Event()
         self._said = ""
         self._marker_subject = client.new_inbox()
         secrets: dict[str, Any] = {
@@ -242,6 +279,23 @@ class Bus:
             "token": settings.token,
             "user_credentials": None if settings.creds is None else _checked_creds(settings.creds),
         }
+
+        # A client that was replaced may still have things to say: they concern nobody any more.
+        async def heard_disconnected() -> None:
+            if client is self.client:
+                logger.warning("NATS: the connection is lost; events are kept until it is back")
+                self._break()
+
+        async def heard_reconnected() -> None:
+            _give_up_when_unread(client)
+            if client is self.client:
+                logger.warning("NATS: connected again")
+                self.reconnects += 1
+                self._wake_up()
+
+        async def heard_closed() -> None:
+            closed.set()
+
         try:
             with anyio.fail_after(timeout_s):
                 await client.connect(
@@ -253,9 +307,9 @@ class Bus:
                     ping_interval=5,
                     max_outstanding_pings=2,
                     error_cb=self._heard_error,
-                    disconnected_cb=self._heard_disconnected,
-                    reconnected_cb=self._heard_reconnected,
-                    closed_cb=self._heard_closed,
+                    disconnected_cb=heard_disconnected,
+                    reconnected_cb=heard_reconnected,
+                    closed_cb=heard_closed,
                     **{key: value for key, value in secrets.items() if value is not None},
                 )
         except TimeoutError:
@@ -266,6 +320,7 @@ class Bus:
         except (nats.errors.Error, OSError, ssl.SSLError, ValueError) as error:
             await _dismiss(client)
             raise NatsUnreachable(f"NATS at {where} cannot be used: {words(error)}") from None
+        _give_up_when_unread(client)
         return client
 
     def _wake_up(self) -> None:
@@ -276,24 +331,27 @@ class Bus:
         self._said = words(error)
         logger.debug("NATS: %s", self._said)
 
-    async def _heard_disconnected(self) -> None:
-        logger.warning("NATS: the connection is lost; events are kept until it is back")
-        self._break()
-
-    async def _heard_reconnected(self) -> None:
-        logger.warning("NATS: connected again")
-        self.reconnects += 1
-        self._wake_up()
-
-    async def _heard_closed(self) -> None:
-        self._closed.set()
-
 
 async def _dismiss(client: Client) -> None:
     """Close a client, with a deadline: on its own it may wait for a frozen peer for a quarter of an hour."""
     with anyio.CancelScope(shield=True):
         with anyio.move_on_after(CLOSE_TIMEOUT_S), contextlib.suppress(Exception):
             await client.close()
+        # Whatever is left of it goes now, or its last words might reach the server after those of the next one.
+        if (writer := _writer(client)) is not None:
+            writer.transport.abort()
+
+
+def _give_up_when_unread(client: Client) -> None:
+    """Have the kernel break a connection whose peer takes nothing in; where it can, which is on Linux."""
+    sock = writer.get_extra_info("socket") if (writer := _writer(client)) is not None else None
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1000))
+
+
+def _writer(client: Client) -> asyncio.StreamWriter | None:
+    """nats-py's writer, which it has no public way to reach; None over a WebSocket, or before the first dial."""
+    return getattr(client._transport, "_io_writer", None)  # noqa: SLF001
 
 
 def words(error: BaseException) -> str:

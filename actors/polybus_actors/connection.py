@@ -9,7 +9,7 @@ import enum
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import anyio
 import msgspec
@@ -24,7 +24,7 @@ from polybus_protocol.session import Session, Signal
 from polybus_protocol.states import State
 from polybus_protocol.stream import Publication, Stream
 
-from .mailbox import Mailbox
+from .mailbox import Mailbox, Question
 from .outbox import Outbox
 from .pacer import DialPacer
 from .tally import Tally
@@ -57,10 +57,12 @@ class Carry(msgspec.Struct, frozen=True):
     streams: list[tuple[str, Stream]]
 
 
-class Drop(msgspec.Struct, frozen=True):
-    """Message: carry these keys no longer."""
+class Drop(Question[None]):
+    """Question: carry these keys no longer; answered once their streams have ended."""
 
-    keys: list[str]
+    def __init__(self, keys: list[str]) -> None:
+        super().__init__()
+        self.keys = keys
 
 
 class Doubt(msgspec.Struct, frozen=True):
@@ -70,8 +72,16 @@ class Doubt(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Stop(msgspec.Struct, frozen=True):
-    """Message: close the socket with 1000 and end."""
+class Stop(Question[None]):
+    """Question: end every stream and close the socket with 1000; answered before the socket is closed.
+
+    Attributes:
+        reason: why the streams end, a key of `GAP_REASONS`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 type Message = Carry | Drop | Doubt | Stop
@@ -285,20 +295,29 @@ class Connection:
                     self.streams.update(streams)
                     if self.session is not None:
                         self.session.subscribe(streams, anyio.current_time())
-                case Drop(keys):
-                    for key in keys:
-                        self.streams.pop(key, None)
+                        self._on_signals([])  # somebody may wait for just this
+                case Drop(keys=keys):
+                    self._interrupt([self.streams.pop(key) for key in keys], "unsubscribed")
                     if self.session is not None:
                         self.session.unsubscribe(keys)
+                    message.answer.give(None)
                 case Doubt(keys, reason):
                     self._doubt(keys, reason)
-                case Stop():
+                case Stop(reason=reason):
                     self._stopping = True
+                    self._interrupt(self.streams.values(), reason)
                     self._end_session("the gateway closed the connection", Verdict.NEVER)
                     self._enter(Phase.STOPPED, None)
+                    message.answer.give(None)
                     scope.cancel()
                     return
             self._follow_up()
+
+    def _interrupt(self, streams: Iterable[Stream], reason: str) -> None:
+        """End streams.  In one step with what makes them silent, or one might come to life again in between."""
+        now = time.time_ns()
+        for stream in streams:
+            self._outbox.put(stream.interrupt(reason, now))
 
     def _doubt(self, keys: list[str], reason: str) -> None:
         if self.session is not None:

@@ -7,6 +7,7 @@ exactly one answer: a reply, a refusal, or, for what nobody foresaw, an incident
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,12 +24,14 @@ from polybus_protocol.control import REQUESTS, SERVICE, parse_request
 from polybus_protocol.errors import ControlError
 from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
 
+from .bus import words
 from .mailbox import ActorStopped
 
 logger = logging.getLogger("polybus.control")
 
 AT_ONCE = 64
-"""Requests worked on at a time; one more is answered 429, since each may wait for data for a minute."""
+"""Requests of one verb worked on at a time; one more is answered 429, since each may wait for data for a minute.
+Those of the other verbs are not held up."""
 
 RETRY_S = 1.0
 """Seconds after which asking again makes sense, as the refusals say."""
@@ -50,7 +53,7 @@ class Control:
         self._prefix = prefix
         self._replica = replica
         self._handlers = handlers
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
         self._draining = False
         self._idle = anyio.Event()
 
@@ -72,44 +75,65 @@ class Control:
             ready()
             await anyio.sleep_forever()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Refuse new requests with 503, and wait for the answers to those that were taken."""
+    def refuse(self) -> None:
+        """From here on every new request is answered 503."""
         self._draining = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the answers to the requests that were taken."""
         with anyio.move_on_after(timeout_s):
-            while self._under_way:
+            while self._under_way.total():
                 await self._idle.wait()
 
     def _taking(self, verb: str, tasks: TaskGroup) -> Callable[[Request], Awaitable[None]]:
         async def take(request: Request) -> None:
-            self._under_way += 1
-            tasks.start_soon(self._answer, verb, request)
+            try:
+                tasks.start_soon(self._answer, verb, request)
+            except RuntimeError:
+                # The group is over while nats-py still hands out requests: the client is being closed.
+                logger.debug("a %s request came too late", verb)
 
         return take
 
     async def _answer(self, verb: str, request: Request) -> None:
+        self._under_way[verb] += 1
         try:
             payload, refusal = await self._work(verb, request.data)
             if not request._msg.reply:  # noqa: SLF001  nats-py has no public way to ask
                 return
-            if refusal is None:
-                await request.respond(payload)
-            else:
-                await request.respond_error(str(refusal.code), refusal.message, payload)
+            try:
+                await self._send(request, payload, refusal)
+            except nats.errors.MaxPayloadError:
+                refusal = ControlError(
+                    422,
+                    f"the answer, of {len(payload)} bytes, is larger than NATS takes: ask for less at a time",
+                )
+                await self._send(request, _body(refusal), refusal)
         except (nats.errors.Error, OSError, ValueError) as error:
-            logger.warning("the answer to a %s request could not be sent: %s", verb, error)
+            logger.warning("the answer to a %s request could not be sent: %s", verb, words(error))
         finally:
-            self._under_way -= 1
-            if not self._under_way:
+            self._under_way[verb] -= 1
+            if not self._under_way.total():
                 self._idle.set()
                 self._idle = anyio.Event()
+
+    async def _send(self, request: Request, payload: bytes, refusal: ControlError | None) -> None:
+        if refusal is None:
+            await request.respond(payload)
+        else:
+            # A header holds one line of plain text; the body has the message as it is.
+            message = refusal.message.encode("ascii", "replace").decode()
+            await request.respond_error(str(refusal.code), message, payload)
 
     async def _work(self, verb: str, data: bytes) -> tuple[bytes, ControlError | None]:
         """Do what is asked; the reply's payload, and the refusal if it is one."""
         try:
             if self._draining:
                 raise ControlError(503, "this gateway is shutting down", retry_after_s=RETRY_S)
-            if self._under_way > AT_ONCE:
-                raise ControlError(429, f"{AT_ONCE} requests are under way", retry_after_s=RETRY_S)
+            if self._under_way[verb] > AT_ONCE:
+                raise ControlError(
+                    429, f"{AT_ONCE} requests of this kind are under way", retry_after_s=RETRY_S
+                )
             return encode_reply(await self._handlers[verb](parse_request(verb, data))), None
         except ControlError as error:
             refusal = error
@@ -119,8 +143,12 @@ class Control:
             incident = secrets.token_hex(4)
             logger.exception("a %s request failed: incident %s", verb, incident)
             refusal = ControlError(500, f"the gateway failed to answer: incident {incident} in its log")
-        body = ErrorBody(refusal.code, refusal.message, refusal.field, refusal.retry_after_s)
-        return encode_reply(ErrorReply(body)), refusal
+        return _body(refusal), refusal
+
+
+def _body(refusal: ControlError) -> bytes:
+    body = ErrorBody(refusal.code, refusal.message, refusal.field, refusal.retry_after_s)
+    return encode_reply(ErrorReply(body))
 
 
 def _describe(verb: str) -> dict[str, str]:

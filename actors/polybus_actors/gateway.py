@@ -39,7 +39,7 @@ from polybus_protocol.replies import (
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import PREFIX
 
-from .bus import Bus, NatsSettings
+from .bus import CLOSE_TIMEOUT_S, Bus, NatsSettings
 from .control import Control
 from .outbox import Outbox
 from .pool import Lost, Pool
@@ -103,6 +103,7 @@ class Gateway:
                 "status": self._status,
             },
         )
+        self._restored = anyio.Event()
         self._answering = anyio.Event()
         self._stopping = anyio.Event()
 
@@ -123,8 +124,9 @@ class Gateway:
             supervise = self.supervisor.supervise
             tasks.start_soon(supervise, "bus", lambda: self.bus.run(self._serve))
             tasks.start_soon(self.pool.run)
-            tasks.start_soon(self.registry.run)
+            tasks.start_soon(self._register)
             await self.registry.restore(remembered)
+            self._restored.set()
             await self._answering.wait()
             on_ready(len(remembered))
             await self._stopping.wait()
@@ -138,18 +140,26 @@ class Gateway:
     async def _serve(self, client: Client) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.store.run, client)
+            # Commands are about all that is wanted, of earlier lives too.
+            await self._restored.wait()
             tasks.start_soon(self.control.serve, client, self._answering.set)
+
+    async def _register(self) -> None:
+        async with self.registry.mailbox:
+            await self.supervisor.supervise("registry", self.registry.run)
 
     async def _drain(self) -> None:
         """Stop reading, publish what there is, answer what was asked, close the sockets with 1000."""
         self.draining = True
-        budget = self.settings.drain_timeout_s
-        logger.info("draining, for %g s at most", budget)
+        # What is left of the time is for nats-py to close.
+        budget = max(self.settings.drain_timeout_s - CLOSE_TIMEOUT_S, 0.0)
+        logger.info("draining, for %g s at most", self.settings.drain_timeout_s)
+        self.control.refuse()
         with anyio.move_on_after(budget):
             await self.pool.drain()
             await self.control.drain(budget / 4)
-            if not await self.bus.flush(budget / 2):
-                logger.warning("NATS did not confirm %d events in time", len(self.outbox))
+            if not await self.bus.flush(budget / 3):
+                logger.warning("NATS did not confirm all events in time; %d are still here", len(self.outbox))
 
     async def _lost(self, streams: list[Stream]) -> None:
         await self.pool.mailbox.put(Lost(streams, "resync"))
@@ -160,7 +170,8 @@ class Gateway:
         subscription, created = await self.registry.mailbox.ask(Subscribe(request))
         missing = []
         if request.wait != "accepted":
-            missing = await self.pool.wait(subscription.assets, request.wait, request.wait_timeout_s)
+            keys = self.registry.interest.keys_of(subscription)
+            missing = await self.pool.wait(keys, request.wait, request.wait_timeout_s)
         return SubscribeReply(
             id=subscription.id,
             owner=subscription.owner,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from polybus_protocol.events import Gap, decode_event
 from polybus_protocol.stream import Publication, Stream
 
 OVERFLOW = "backlog_overflow"
@@ -87,9 +88,19 @@ class Outbox:
         return taken
 
     def put_back(self, publications: list[Publication]) -> None:
-        """Return what was taken and could not be published, to the front."""
-        self._queue.extendleft(reversed(publications))
-        self._bytes += sum(len(publication.payload) for publication in publications)
+        """Return what was taken and could not be published, to the front.
+
+        What is older than a loss of its stream that happened meanwhile is lost with it: its gap goes out
+        first, and nothing may follow that comes before it.
+        """
+        for publication in reversed(publications):
+            loss = self._losses.get(publication.stream)
+            if loss is not None and _place(publication) < loss.last:
+                self.dropped += 1
+                self._lose(publication, OVERFLOW)
+            else:
+                self._queue.appendleft(publication)
+                self._bytes += len(publication.payload)
 
     def lose(self, publications: Iterable[Publication], reason: str = UNCERTAIN) -> set[Stream]:
         """Take note of publications that may have reached nobody.
@@ -105,14 +116,31 @@ class Outbox:
         return streams
 
     def _lose(self, publication: Publication, reason: str) -> None:
-        place = (publication.epoch, publication.seq)
+        first, last, count = _range(publication)
         loss = self._losses.get(publication.stream)
         if loss is None:
-            self._losses[publication.stream] = Loss(place, place, 1, reason)
+            self._losses[publication.stream] = Loss(first, last, count, reason)
         else:
-            loss.last = max(loss.last, place)
-            loss.count += 1
+            loss.first = min(loss.first, first)
+            loss.last = max(loss.last, last)
+            loss.count += count
             loss.reason = reason
+
+
+def _place(publication: Publication) -> tuple[int, int]:
+    return publication.epoch, publication.seq
+
+
+def _range(publication: Publication) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """First and last event, and how many, that are lost with a publication: more than one if it is such a gap."""
+    place = _place(publication)
+    if publication.subject.endswith(".gap"):
+        gap = decode_event(publication.payload)
+        if isinstance(gap, Gap) and gap.lost is not None:
+            # Without a last event, what is lost begins with an epoch: at least with that of the gap.
+            epoch, seq = gap.last_epoch or gap.epoch, gap.last_seq or 0
+            return (epoch, seq + 1), place, gap.lost
+    return place, place, 1
 
 
 def _nothing() -> None:

@@ -108,12 +108,15 @@ class Pool:
         self._past = Tally()
         self._past_events: Counter[str] = Counter()
         self._progress = anyio.Event()
+        self._draining = False
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with self.mailbox, anyio.create_task_group() as tasks:
             async for message in self.mailbox:
                 match message:
+                    case _ if self._draining:
+                        pass  # every connection is closing, and none is to be opened
                     case Apply(steps, remembered):
                         await self._remove(steps.remove)
                         await self._add(steps.add, tasks, remembered=remembered)
@@ -121,10 +124,9 @@ class Pool:
                         await self._doubt(streams, reason)
 
     async def drain(self) -> None:
-        """Announce the end on every live stream, and close every socket with 1000."""
-        now = time.time_ns()
-        for stream in self.streams.values():
-            self._outbox.put(stream.interrupt("shutdown", now))
+        """Announce the end on every live stream, close every socket with 1000, and let nobody wait any longer."""
+        self._draining = True
+        self._tell_waiters()
         async with anyio.create_task_group() as tasks:
             for connection in list(self.connections.values()):
                 tasks.start_soon(self._stop, connection)
@@ -166,6 +168,8 @@ class Pool:
     def why_not(self, key: str) -> str | None:
         """Why a key is not live, as a sentence; None if it is."""
         stream, connection = self.streams.get(key), self.carrier_of(key)
+        if self._draining:
+            return "the gateway is shutting down"
         if stream is None or connection is None:
             return "no connection carries it yet"
         if stream.live:
@@ -188,9 +192,11 @@ class Pool:
         """
         missing = [key for key in keys if not self._has_reached(key, level)]
         with anyio.move_on_after(timeout_s):
-            while missing:
+            while missing and not self._draining:
                 await self._progress.wait()
                 missing = [key for key in missing if not self._has_reached(key, level)]
+        # Looked at once more, because what is missing now need not be missing any more.
+        missing = [key for key in missing if not self._has_reached(key, level)]
         return [
             Missing(key, self.why_not(key) or "it was live and has just been interrupted") for key in missing
         ]
@@ -214,20 +220,19 @@ class Pool:
                 tasks.start_soon(self._run, number, connection)
 
     async def _remove(self, keys: Iterable[str]) -> None:
-        now = time.time_ns()
         for number, released in self._assignment.release(keys).items():
             connection = self.connections[number]
-            for key in released:
-                stream = self.streams.pop(key)
-                self.overdue.discard(key)
-                self._outbox.put(stream.interrupt("unsubscribed", now))
-                self._past_events += stream.counts()
+            self.overdue.difference_update(released)
             if number in self._assignment.connections:
-                await connection.mailbox.put(Drop(released))
+                await connection.mailbox.ask(Drop(released))
             else:
                 # A market socket without assets is closed by the venue sooner or later.
                 self._leaving.append(self.connections.pop(number))
-                await connection.mailbox.put(Stop())
+                self._incarnations[number] = connection.incarnation
+                await connection.mailbox.ask(Stop("unsubscribed"))
+            for key in released:
+                # Its last events are counted: from here on nothing comes for it.
+                self._past_events += self.streams.pop(key).counts()
 
     async def _doubt(self, streams: Iterable[Stream], reason: str) -> None:
         doubted = set(streams)
@@ -268,7 +273,6 @@ class Pool:
         finally:
             await connection.close()
             self._past += connection.tally
-            self._incarnations[number] = connection.incarnation
             if connection in self._leaving:
                 self._leaving.remove(connection)
             elif self.connections.get(number) is connection:
@@ -276,7 +280,7 @@ class Pool:
 
     async def _stop(self, connection: Connection) -> None:
         try:
-            await connection.mailbox.put(Stop())
+            await connection.mailbox.ask(Stop("shutdown"))
             await connection.stopped.wait()
         except ActorStopped:
             pass

@@ -94,9 +94,9 @@ class Registry:
                 await self._carry_out(message)
             except ControlError as refusal:
                 message.answer.refuse(refusal)
-            except Exception:
+            finally:
+                # Answered by now, unless this actor fails or is cancelled on the way.
                 message.answer.refuse(ActorStopped("the registry failed"))
-                raise
 
     async def _carry_out(self, message: Message) -> None:
         match message:
@@ -117,7 +117,7 @@ class Registry:
     async def _subscribe(self, request: SubscribeRequest) -> tuple[Subscription, bool]:
         now = time.time_ns()
         subscription = Subscription(
-            id=request.id or secrets.token_urlsafe(9),
+            id=request.id or secrets.token_hex(8),
             owner=request.owner,
             feed=request.feed,
             assets=self._resolve(request),

@@ -41,6 +41,7 @@ class Store:
     def __init__(self, bucket: str, replica: str) -> None:
         self._bucket = bucket
         self._replica = replica
+        self._client: Client | None = None
         self._kv: KeyValue | None = None
         self._pending: dict[str, Subscription | None] = {}
         self._has_pending = anyio.Event()
@@ -81,6 +82,9 @@ class Store:
 
     async def run(self, client: Client) -> None:
         """Write what could not be written, again and again, until cancelled."""
+        if self._client is not client:
+            self._kv = None  # it speaks through a client that is gone
+            await self._write_pending(client)
         while True:
             while self._pending:
                 await self._write_pending(client)
@@ -117,6 +121,7 @@ class Store:
 
     async def _open(self, client: Client) -> KeyValue:
         js = client.jetstream(timeout=WRITE_TIMEOUT_S)
+        self._client = client
         try:
             self._kv = await js.key_value(self._bucket)
         except nats.js.errors.BucketNotFoundError:

@@ -42,6 +42,10 @@ The last token is the event's type; for `control` it is the verb, for `unknown` 
 """
 
 
+_ATTRIBUTES = {"class": "class_"}
+"""Where an event's attribute cannot have the id's name, because Python keeps the word for itself."""
+
+
 def encode_token(value: str | None) -> str:
     """Make one subject token of an id; `None` and the empty string become `_`.
 
@@ -148,8 +152,12 @@ def subject_for(event: Event, prefix: str = PREFIX) -> str:
     """
     family = event.family
     last = event.feed if isinstance(event, Unknown) else type_of(event)
-    ids = tuple(getattr(event, name, None) for name in FAMILIES[family])
-    return str(Subject(family, ids, last, prefix))
+    return str(Subject(family, ids_of(event), last, prefix))
+
+
+def ids_of(event: Event) -> tuple[str | None, ...]:
+    """The ids of an event's subject, in the order of `FAMILIES`; None where one does not apply."""
+    return tuple(getattr(event, _ATTRIBUTES.get(name, name), None) for name in FAMILIES[event.family])
 
 
 def stream_key(family: str, *ids: str | None, prefix: str = PREFIX) -> str:

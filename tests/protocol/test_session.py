@@ -276,6 +276,17 @@ def test_data_ends_the_wait() -> None:
     assert talk.tells() == []
 
 
+def test_what_is_dropped_is_waited_for_no_longer() -> None:
+    """A key that was taken back before it delivered is neither reported nor asked for again."""
+    talk = live(M1)
+    talk.wants(N1)
+    talk.drops(N1)
+    talk.says()
+    talk.waits(100, hearing=written(trade(M1)))
+    assert talk.asks() == []
+    assert talk.tells() == []
+
+
 def test_a_key_that_falls_silent_is_asked_for_again() -> None:
     """A frozen asset among lively ones gets a gap after its silence budget, at the latest a quarter later."""
     talk = live(M1, N1, asset_silence_s=40)

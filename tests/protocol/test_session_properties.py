@@ -160,7 +160,7 @@ def take(talk: SteppingConversation, step: str, argument: Any) -> list[AnyEvent]
         case "waits":
             return talk.waits(argument)
         case "lives through":
-            return talk.waits(argument, hearing=written(trade(M2)))
+            return talk.waits(argument, hearing=written(new_market(M)))
         case "steps the clock":
             talk.offset_s += argument
         case "ends":

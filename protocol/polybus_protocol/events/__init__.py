@@ -14,7 +14,17 @@ event; one that `polybus_protocol.decode` has just read carries their defaults.
 
 import msgspec
 
+from .activity import ACTIVITY_EVENTS, ActivityEvent, ActivityTrade, OrdersMatched
 from .base import Event, type_of
+from .comments import (
+    COMMENTS_EVENTS,
+    CommentCreated,
+    CommentRemoved,
+    CommentsEvent,
+    Profile,
+    ReactionCreated,
+    ReactionRemoved,
+)
 from .market import (
     MARKET_EVENTS,
     BestBidAsk,
@@ -31,6 +41,8 @@ from .market import (
     TickSizeChange,
     VenueMarketEvent,
 )
+from .price import PRICE_EVENTS, PriceEvent, PricePoint, PriceQuote, PriceSnapshot, PriceUpdate
+from .sports import SPORTS_EVENTS, EventState, SportResult
 from .system import (
     GAP_REASONS,
     LOSSY_KINDS,
@@ -41,31 +53,57 @@ from .system import (
     Notice,
     Unknown,
 )
+from .user import USER_EVENTS, MakerOrder, Order, Trade, UserEvent
 
 __all__ = [
+    "ACTIVITY_EVENTS",
+    "COMMENTS_EVENTS",
     "GAP_REASONS",
     "LOSSY_KINDS",
     "MARKET_EVENTS",
     "MAX_RAW_CHARS",
+    "PRICE_EVENTS",
+    "SPORTS_EVENTS",
     "UNKNOWN_KINDS",
+    "USER_EVENTS",
+    "ActivityEvent",
+    "ActivityTrade",
     "AnyEvent",
     "BestBidAsk",
     "Book",
     "Change",
+    "CommentCreated",
+    "CommentRemoved",
+    "CommentsEvent",
     "ConnectionState",
     "Event",
+    "EventState",
     "FeeSchedule",
     "Gap",
     "LastTradePrice",
     "Level",
+    "MakerOrder",
     "MarketEvent",
     "MarketResolved",
     "NewMarket",
     "Notice",
+    "Order",
+    "OrdersMatched",
     "ParentEvent",
     "PriceChange",
+    "PriceEvent",
+    "PricePoint",
+    "PriceQuote",
+    "PriceSnapshot",
+    "PriceUpdate",
+    "Profile",
+    "ReactionCreated",
+    "ReactionRemoved",
+    "SportResult",
     "TickSizeChange",
+    "Trade",
     "Unknown",
+    "UserEvent",
     "VenueMarketEvent",
     "decode_event",
     "encode_event",
@@ -80,6 +118,18 @@ AnyEvent = (
     | BestBidAsk
     | NewMarket
     | MarketResolved
+    | Order
+    | Trade
+    | ActivityTrade
+    | OrdersMatched
+    | PriceUpdate
+    | PriceSnapshot
+    | PriceQuote
+    | CommentCreated
+    | CommentRemoved
+    | ReactionCreated
+    | ReactionRemoved
+    | SportResult
     | Gap
     | Unknown
     | ConnectionState

@@ -133,9 +133,9 @@ class VenueMarketEvent(Event):
     question: str | None = None
     slug: str | None = None
     description: str | None = None
-    outcomes: list[str] = msgspec.field(default_factory=list)
+    outcomes: list[str] = msgspec.field(default_factory=list[str])
     event_message: ParentEvent | None = None
-    tags: list[str] = msgspec.field(default_factory=list)
+    tags: list[str] = msgspec.field(default_factory=list[str])
 
 
 class NewMarket(VenueMarketEvent, tag="new_market"):

@@ -36,6 +36,7 @@ GAP_REASONS = {
     "connection_lost": "the connection that carried the stream ended",
     "resync": "a fresh snapshot was asked for",
     "silent": "nothing arrived for longer than the asset's silence budget, so a snapshot was asked for",
+    "missed_upstream": "by the venue's own numbering, frames were sent that never reached us",
     "undecodable_frame": "a frame arrived that may have concerned the stream and could not be read",
     "tick_size_change": "the price grid changed: levels of the old grid no longer count",
     "moved": "the stream moved to another connection",

@@ -54,7 +54,7 @@ DURATION = Duration()
 Examples:
   polybus subscribe 7132104567 7132104568 --wait data
   polybus subscribe --market 0xd7a1... --type book --type price_change --id my-bot --ttl 30m
-  polybus simulate --json | head -1 | jq -r '.markets[].assets[]' | polybus subscribe -
+  jq -r '.markets[].assets[]' simulator.json | polybus subscribe -
   polybus subscribe @ids.txt --owner research --json
 
 ASSET is a token id; `-` reads ids from standard input, `@FILE` from a file, separated by spaces, commas or lines.

@@ -1,0 +1,80 @@
+"""Comments and reactions to them (RTDS topic `comments`, which the venue is retiring)."""
+
+from typing import ClassVar
+
+import msgspec
+
+from .base import Event
+
+
+class CommentsEvent(Event):
+    """What happened under a parent.  `source_time` is when the venue sent the frame."""
+
+    family: ClassVar[str] = "comments"
+
+    parent_type: str | None
+    """`Event` or `Series`; None for a reaction, which names only its comment."""
+    parent_id: str | None
+    """Numeric id of the parent, as text."""
+    id: str
+    """Of the comment, or of the reaction."""
+
+
+class Profile(msgspec.Struct, frozen=True, gc=False):
+    """Who wrote a comment."""
+
+    name: str | None = None
+    pseudonym: str | None = None
+    base_address: str | None = None
+    proxy_wallet: str | None = None
+    display_username_public: bool | None = None
+
+
+class CommentEvent(CommentsEvent):
+    """A comment, as it stands in its creation and in its removal."""
+
+    body: str | None
+    user_address: str | None = None
+    parent_comment_id: str | None = None
+    """The comment it answers."""
+    reply_address: str | None = None
+    """The author of that."""
+    reaction_count: int | None = None
+    report_count: int | None = None
+    profile: Profile | None = None
+    created_time: int | None = None
+    """Milliseconds since the epoch."""
+    updated_time: int | None = None
+    """Milliseconds since the epoch."""
+
+
+class CommentCreated(CommentEvent, tag="comment_created"):
+    """A comment was written."""
+
+
+class CommentRemoved(CommentEvent, tag="comment_removed"):
+    """A comment was taken away."""
+
+
+class ReactionEvent(CommentsEvent):
+    """A reaction to a comment."""
+
+    comment_id: str | None
+    reaction_type: str | None = None
+    """Such as `HEART`."""
+    icon: str | None = None
+    user_address: str | None = None
+    created_time: int | None = None
+    """Milliseconds since the epoch."""
+
+
+class ReactionCreated(ReactionEvent, tag="reaction_created"):
+    """Somebody reacted to a comment."""
+
+
+class ReactionRemoved(ReactionEvent, tag="reaction_removed"):
+    """Somebody took a reaction back."""
+
+
+COMMENTS_EVENTS = (CommentCreated, CommentRemoved, ReactionCreated, ReactionRemoved)
+"""The events of the topic `comments`."""

@@ -1,0 +1,101 @@
+"""Running `polybus` as a person or a script does: in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+import polybus_actors
+import polybus_protocol
+import polybus_services
+
+ROOTS = [
+    str(Path(package.__path__[0]).parent) for package in (polybus_protocol, polybus_actors, polybus_services)
+]
+
+PATIENCE_S = 60.0
+"""No command of a test takes a second; a busy machine may make it many."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without any setting of polybus or NATS, and with the code under test."""
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("POLYBUS_", "NATS_", "COLUMNS"))
+    }
+    return clean | {"PYTHONPATH": os.pathsep.join(ROOTS), "PYTHONUNBUFFERED": "1"} | more
+
+
+class Outcome(msgspec.Struct):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What it printed, read as JSON."""
+        return msgspec.json.decode(self.out)
+
+
+async def polybus(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
+    """Run one command to its end."""
+    with anyio.fail_after(PATIENCE_S):
+        done = await anyio.run_process(
+            [sys.executable, "-m", "polybus_services", *arguments],
+            input=stdin.encode(),
+            check=False,
+            env=environment(**variables),
+        )
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+class Running:
+    """A command that goes on until it is told to stop."""
+
+    def __init__(self, process: anyio.abc.Process) -> None:
+        assert process.stdout is not None
+        self._out = BufferedByteReceiveStream(process.stdout)
+        self.process = process
+
+    async def line(self) -> str:
+        """The next line it prints."""
+        return (await self._out.receive_until(b"\n", 1 << 26)).decode()
+
+    async def json(self) -> Any:
+        """The next line it prints, read as JSON."""
+        return msgspec.json.decode(await self.line())
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for its end: the status, and what it said on standard error."""
+        assert self.process.stderr is not None
+        said = bytearray()
+        async for chunk in self.process.stderr:
+            said += chunk
+        return await self.process.wait(), said.decode()
+
+
+@asynccontextmanager
+async def running(arguments: Sequence[str], **variables: str) -> AsyncIterator[Running]:
+    """Run a command for the length of a block, in a process group of its own; killed if it is still there at the end."""
+    async with await anyio.open_process(
+        [sys.executable, "-m", "polybus_services", *arguments],
+        stdin=subprocess.DEVNULL,
+        env=environment(**variables),
+        start_new_session=True,
+    ) as process:
+        try:
+            with anyio.fail_after(PATIENCE_S):
+                yield Running(process)
+        finally:
+            if process.returncode is None:
+                process.kill()

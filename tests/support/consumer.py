@@ -1,0 +1,232 @@
+"""A consumer as any language could have it: bare nats-py and JSON, and a judge of what it receives.
+
+It knows the promise and nothing of the gateway: within an epoch of a stream key `seq` rises by one, a new epoch
+begins with a gap, and what was lost on the way to NATS is covered by a gap that says from where to where.
+"""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+PREFIX = "polymarket.v1"
+
+type Place = tuple[int, int]
+"""Epoch and `seq`."""
+
+
+class Refused(Exception):
+    """The control service said no.
+
+    Attributes:
+        code: of the NATS service error.
+        error: the body's `error`.
+    """
+
+    def __init__(self, code: int, error: dict[str, Any]) -> None:
+        super().__init__(f"{code}: {error}")
+        self.code = code
+        self.error = error
+
+
+class StreamRecord:
+    """What was received of one stream key, and what is wrong with it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.events: list[dict[str, Any]] = []
+        self.last: Place | None = None
+        self.late = 0
+        """Events that came after the gap that covers them."""
+        self.lost: list[tuple[Place, Place]] = []
+        """What loss gaps cover: from after the one place to the other."""
+        self.faults: list[str] = []
+        self._ended = False
+
+    @property
+    def gaps(self) -> list[dict[str, Any]]:
+        """The gaps, in order."""
+        return [event for event in self.events if event["type"] == "gap"]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The reasons of the gaps, in order."""
+        return [gap["reason"] for gap in self.gaps]
+
+    def count(self, *types: str) -> int:
+        """How many events of these types."""
+        return sum(event["type"] in types for event in self.events)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the last thing heard is data: nothing since says that something is wrong."""
+        return bool(self.events) and self.events[-1]["type"] != "gap"
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Judge one event and remember it."""
+        place, last = (event["epoch"], event["seq"]), self.last
+        self.events.append(event)
+        if event["type"] == "gap" and event["lost"] is not None:
+            self._take_loss(event, place)
+        elif last is not None and place <= last:
+            if any(after < place <= up_to for after, up_to in self.lost):
+                self.late += 1
+            else:
+                self._blame(place, "came after its successors, and no gap covers it")
+            return
+        elif last is not None and place[0] == last[0]:
+            if place[1] != last[1] + 1:
+                self._blame(place, "does not follow")
+        elif place[1] != 1:
+            self._blame(place, "is not the first of its epoch, and what came before is missing")
+        elif last is not None and event["type"] == "gap":
+            if event["reason"] != "restart" and (event["last_epoch"], event["last_seq"]) != last:
+                told = event["last_epoch"], event["last_seq"]
+                self._blame(place, f"is a gap that says {told} was the last, which is not so")
+        elif last is not None and not self._ended:
+            self._blame(place, "begins an epoch without a gap")
+        self.last = max(place, last or place)
+        self._ended = event.get("reason") == "unsubscribed"
+
+    def _take_loss(self, gap: dict[str, Any], place: Place) -> None:
+        after = (gap["last_epoch"] or 0, gap["last_seq"] or 0)
+        if self.last is not None and self.last < after:
+            self._blame(place, f"is a gap that covers what comes after {after}, but that is missing too")
+        self.lost.append((after, place))
+
+    def _blame(self, place: Place, what: str) -> None:
+        self.faults.append(f"{self.key}: {place} {what} (last: {self.last})")
+
+
+class Consumer:
+    """Everything below a prefix, and a mouth to ask the control service."""
+
+    def __init__(self, client: Client, prefix: str) -> None:
+        self.client = client
+        self.prefix = prefix
+        self.streams: dict[str, StreamRecord] = {}
+        self.system: list[dict[str, Any]] = []
+        self.unknown: list[dict[str, Any]] = []
+        self.received = 0
+        self._news = anyio.Event()
+
+    async def take(self, message: Msg) -> None:
+        """Take one message in."""
+        key, _, type_ = message.subject.rpartition(".")
+        _, _, family = key.removeprefix(self.prefix).partition(".")
+        if family.startswith("control"):
+            return
+        event = json.loads(message.data)
+        self.received += 1
+        if family.startswith("system"):
+            self.system.append(event)
+        elif family.startswith("unknown"):
+            self.unknown.append(event)
+        else:
+            assert event["type"] == type_, message.subject
+            self.streams.setdefault(key, StreamRecord(key)).take(event)
+        self.tell()
+
+    def tell(self) -> None:
+        """Let whoever waits look again."""
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def until(self, is_so: Callable[[], bool], within_s: float = 10.0) -> None:
+        """Wait until something is so, looking after each message.
+
+        Raises:
+            TimeoutError: it is not, in time.
+        """
+        with anyio.fail_after(within_s):
+            while not is_so():
+                await self._news.wait()
+
+    def of(self, asset: str) -> StreamRecord:
+        """What was received of an asset, under its market."""
+        found = [
+            record
+            for key, record in self.streams.items()
+            if key.endswith(f".{asset}") and not key.endswith(f"._.{asset}")
+        ]
+        assert len(found) <= 1, [record.key for record in found]
+        return found[0] if found else StreamRecord(asset)
+
+    def check(self) -> None:
+        """Nothing that was received breaks the promise."""
+        assert [fault for record in self.streams.values() for fault in record.faults] == []
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Events received per asset (or market) and type, gaps apart; what came late counts."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for key, record in self.streams.items():
+            market, asset = key.split(".")[-2:]
+            for event in record.events:
+                if event["type"] != "gap":
+                    counts[market if asset == "_" else asset, event["type"]] += 1
+        return counts
+
+    async def ask(self, verb: str, /, within_s: float = 20.0, **fields: Any) -> Any:
+        """One request, as JSON; the decoded reply.
+
+        Raises:
+            Refused: the service said no.
+        """
+        return await self.ask_raw(verb, json.dumps(fields).encode(), within_s)
+
+    async def ask_raw(self, verb: str, payload: bytes, within_s: float = 20.0) -> Any:
+        """One request, with whatever payload."""
+        subject = f"{self.prefix}.control.{verb}"
+        reply = await self.client.request(subject, payload, timeout=within_s)
+        code = (reply.headers or {}).get("Nats-Service-Error-Code")
+        body = json.loads(reply.data)
+        if code is not None:
+            assert str(body["error"]["code"]) == code
+            raise Refused(int(code), body["error"])
+        return body
+
+    async def until_status(self, is_so: Callable[[Any], bool], within_s: float = 15.0) -> Any:
+        """Ask for the status until something is so; that status."""
+        with anyio.fail_after(within_s):
+            while True:
+                with anyio.move_on_after(1):
+                    try:
+                        status = await self.ask("status", within_s=1)
+                    except (nats.errors.Error, Refused):
+                        pass
+                    else:
+                        if is_so(status):
+                            return status
+                # Not at once, or the questions would hold up what they ask about; news cut the wait short.
+                with anyio.move_on_after(0.05):
+                    await self._news.wait()
+
+
+@asynccontextmanager
+async def consuming(url: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
+    """A consumer for the length of a block, which reconnects as often as it must."""
+    client = Client()
+
+    async def ignore(_error: Exception) -> None:
+        pass
+
+    await client.connect(
+        url,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.05,  # type: ignore[arg-type]  # a float works
+        error_cb=ignore,
+    )
+    consumer = Consumer(client, prefix)
+    try:
+        await client.subscribe(f"{prefix}.>", cb=consumer.take)
+        await client.flush()
+        yield consumer
+    finally:
+        with anyio.move_on_after(2, shield=True):
+            await client.close()
