@@ -13,6 +13,7 @@ from .events import (
     TickSizeChange,
     type_of,
 )
+from .subjects import ids_of
 
 SHOWN_CHANGES = 3
 """Changes of one event that a line names; the rest is counted."""
@@ -44,8 +45,8 @@ def describe(event: Event) -> str:
             return f"New market: {short(market)} -> {question or '(no question)'}"
         case MarketResolved(market=market, winning_outcome=outcome):
             return f"Market resolved: {short(market)} -> {outcome or '(no outcome)'}"
-        case Gap(market=market, asset=asset, reason=reason):
-            return f"Gap: {short(market)} {short(asset)} -> {reason}"
+        case Gap(reason=reason):
+            return f"Gap: {' '.join(map(short, ids_of(event)))} -> {reason}"
         case _:
             return type_of(event)
 

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Collection
 
 import msgspec
+from msgspec import UNSET
 
 from .events import Event, Gap, Unknown, encode_event, type_of
-from .subjects import FAMILIES, PREFIX, encode_token, stream_key
+from .subjects import FAMILIES, PREFIX, attribute_of, encode_token, ids_of, stream_key
 
 NS_PER_MS = 1_000_000
 
@@ -154,7 +155,7 @@ class Stream:
             The gap that still has to be announced before the data; none as a rule.
         """
         if self._is_incomplete:
-            self._learn(tuple(getattr(event, name, None) for name in FAMILIES[self.family]))
+            self._learn(ids_of(event))
         announcements = []
         if self.owed is not None:
             announcements = self._break(self.owed, received_time, None, connection)
@@ -196,18 +197,27 @@ class Stream:
         """
         # What came before the first event of an epoch is not remembered here.
         epoch, seq = (first[0], first[1] - 1) if first[1] > 1 else (None, None)
-        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, None, epoch, seq, None, lost)
+        gap = self._new_gap(reason, None, (epoch, seq, None))
+        gap.lost = lost
         return self._gap(gap, *last, now, None)
 
     def _break(self, reason: str, now: int, detail: str | None, connection: str | None) -> list[Publication]:
         last = (self.epoch or None, self.seq or None, self.last_data_time)
-        gap = Gap(self.feed, self.id("market"), self.id("asset"), reason, detail, *last)
+        gap = self._new_gap(reason, detail, last)
         # Milliseconds make an epoch number that rises over restarts with nothing to remember.
         self.epoch = max(self.epoch + 1, now // NS_PER_MS)
         self.seq = 1
         self.live = False
         self.owed = reason if self._is_incomplete else None
         return [self._gap(gap, self.epoch, 1, now, connection)]
+
+    def _new_gap(
+        self, reason: str, detail: str | None, last: tuple[int | None, int | None, int | None]
+    ) -> Gap:
+        gap = Gap(self.feed, UNSET, UNSET, reason, detail, *last)
+        for name, value in zip(FAMILIES[self.family], self.ids, strict=True):
+            setattr(gap, attribute_of(name), value)
+        return gap
 
     @property
     def _is_incomplete(self) -> bool:

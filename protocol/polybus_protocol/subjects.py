@@ -13,9 +13,10 @@ from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec import UNSET
 
 from .errors import SubjectError
-from .events import Event, Unknown, type_of
+from .events import Event, Gap, Unknown, type_of
 
 PREFIX = "polymarket.v1"
 """The default prefix; the version is an early token, so that two can run side by side."""
@@ -150,14 +151,29 @@ def subject_for(event: Event, prefix: str = PREFIX) -> str:
 
     `parse_subject(subject_for(event))` gives the event's family, ids and type back.
     """
-    family = event.family
     last = event.feed if isinstance(event, Unknown) else type_of(event)
-    return str(Subject(family, ids_of(event), last, prefix))
+    return str(Subject(family_of(event), ids_of(event), last, prefix))
+
+
+def family_of(event: Event) -> str:
+    """The family of an event's subject; a gap belongs to the one whose ids it has."""
+    if not isinstance(event, Gap):
+        return event.family
+    return next(family for family, names in FAMILIES.items() if names and UNSET not in _values(event, names))
 
 
 def ids_of(event: Event) -> tuple[str | None, ...]:
     """The ids of an event's subject, in the order of `FAMILIES`; None where one does not apply."""
-    return tuple(getattr(event, _ATTRIBUTES.get(name, name), None) for name in FAMILIES[event.family])
+    return _values(event, FAMILIES[family_of(event)])
+
+
+def _values(event: Event, names: tuple[str, ...]) -> tuple[str | None, ...]:
+    return tuple(getattr(event, attribute_of(name), None) for name in names)
+
+
+def attribute_of(name: str) -> str:
+    """The attribute of an event that holds the id of that name."""
+    return _ATTRIBUTES.get(name, name)
 
 
 def stream_key(family: str, *ids: str | None, prefix: str = PREFIX) -> str:

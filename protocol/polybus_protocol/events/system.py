@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from .base import Event
 
 
@@ -14,11 +17,10 @@ class Gap(Event, tag="gap"):
     carries the `seq`, of the last event that may be lost, and `lost` says how many those are.
     """
 
-    family: ClassVar[str] = "market"
-
     feed: str
-    market: str | None
-    asset: str | None
+    market: str | None | UnsetType
+    """The ids are those of the stream's subject; the payload has no others."""
+    asset: str | None | UnsetType
     reason: str
     """One of `GAP_REASONS`."""
     detail: str | None = None
@@ -30,6 +32,14 @@ class Gap(Event, tag="gap"):
     """Nanoseconds since the epoch."""
     lost: int | None = None
     """How many events are affected, where that is known."""
+    account: str | UnsetType = UNSET
+    event_slug: str | None | UnsetType = UNSET
+    class_: str | UnsetType = msgspec.field(name="class", default=UNSET)
+    symbol: str | UnsetType = UNSET
+    parent_type: str | None | UnsetType = UNSET
+    parent_id: str | None | UnsetType = UNSET
+    league: str | None | UnsetType = UNSET
+    game: str | None | UnsetType = UNSET
 
 
 GAP_REASONS = {
@@ -39,7 +49,7 @@ GAP_REASONS = {
     "missed_upstream": "by the venue's own numbering, frames were sent that never reached us",
     "undecodable_frame": "a frame arrived that may have concerned the stream and could not be read",
     "tick_size_change": "the price grid changed: levels of the old grid no longer count",
-    "moved": "the stream moved to another connection",
+    "upstream_loss": "the venue numbers its frames, and left some out",
     "restart": "the gateway started again and does not know what it missed",
     "unsubscribed": "nobody wants the stream any more",
     "shutdown": "the gateway stopped",
