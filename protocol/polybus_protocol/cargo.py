@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from .events import Event
 from .feeds.dialect import Dialect
 from .stream import Stream
+from .subjects import ABSENT, ids_of
 
-type OpenStream = Callable[[str, str, Event], Stream]
-"""Makes the stream of an event that answers a key: takes the key, the stream's own key, and the event."""
+type OpenStream = Callable[[str, Event], Stream]
+"""Makes the stream of an event that answers a key, given both."""
 
 
 class Cargo:
@@ -25,7 +26,6 @@ class Cargo:
         self.keys: dict[str, None] = {}
         """In the order of asking."""
         self.streams: dict[str, Stream] = {}
-        self._answered: dict[str, str] = {}
         self._dialect = dialect
         self._open_stream = open_stream
 
@@ -34,32 +34,34 @@ class Cargo:
         self.keys |= dict.fromkeys(wanted)
         self.streams |= {key: stream for key, stream in wanted.items() if stream is not None}
 
-    def resume(self, adopted: Iterable[tuple[str, str, Stream]]) -> None:
-        """Carry streams that an earlier socket adopted: the key each answers, its own key, and itself."""
-        for wanted, key, stream in adopted:
-            self.streams[key] = stream
-            self._answered[key] = wanted
+    def resume(self, adopted: Mapping[str, Stream]) -> None:
+        """Carry streams that an earlier socket adopted, by their own keys."""
+        self.streams |= adopted
 
     def adopt(self, key: str, event: Event) -> Stream | None:
-        """Open the stream of an event, if it answers a key; None if nobody wants it."""
-        wanted = self._dialect.answers(event, self.keys)
+        """The stream of an event that is none of the keys: found or opened if it answers one, else None.
+
+        Args:
+            key: what the dialect says the event is about.
+            event: as it was read.
+        """
+        wanted = self._dialect.answers(key, event, self.keys)
         if wanted is None or self._open_stream is None:
             return None
-        self._answered[key] = wanted
-        stream = self.streams[key] = self._open_stream(wanted, key, event)
+        own = "/".join((event.family, *(id_ or ABSENT for id_ in ids_of(event))))
+        stream = self.streams.get(own)
+        if stream is None:
+            stream = self.streams[own] = self._open_stream(wanted, event)
         return stream
 
     def leave(self, keys: Iterable[str]) -> None:
         """Carry these keys no longer, nor the streams that answer them."""
-        for key in keys:
+        gone = set(keys)
+        for key in gone:
             del self.keys[key]
             self.streams.pop(key, None)
-        for key in [key for key, wanted in self._answered.items() if wanted not in self.keys]:
-            del self._answered[key], self.streams[key]
-
-    def wanted_by(self, key: str) -> str:
-        """The key that a stream answers."""
-        return self._answered.get(key, key)
+        for own in [own for own, stream in self.streams.items() if stream.answers in gone]:
+            del self.streams[own]
 
     def awaited(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that will deliver; the streams of the quiet ones are live as they are."""

@@ -10,22 +10,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from .asking import bad, check
 from .errors import ControlError
-from .events import MARKET_EVENTS, type_of
 from .feeds.reading import UNREADABLE
 from .legacy import modernise
+from .wish import Wish
 
 VERBS = ("subscribe", "unsubscribe", "renew", "subscriptions", "status")
 """What the service understands."""
 
 SERVICE = "polybus"
 """The name of the NATS micro service."""
-
-FEEDS = ("market",)
-"""The feeds this version serves."""
-
-MARKET_TYPES = tuple(type_of(event) for event in MARKET_EVENTS)
-"""The event types one can ask for on the market feed; `gap` always comes with them."""
 
 DELIVERIES = ("subjects", "log")
 """How events can be delivered."""
@@ -37,22 +32,13 @@ MAX_ASSETS = 10_000
 """Assets in one request: their ids alone fill 800 kB, and NATS takes payloads up to 1 MiB by default."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ASSET = re.compile(r"[0-9]{1,78}")
-_MARKET = re.compile(r"0x[0-9a-fA-F]{40,64}")
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class SubscribeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SubscribeRequest(Wish, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Add interest."""
 
-    feed: str = "market"
-    assets: list[str] = []
-    """Token ids, decimal."""
-    markets: list[str] = []
-    """Condition ids: their known assets are added."""
-    types: list[str] = []
-    """Event types; none means all."""
     owner: Name = "anonymous"
     """Who wants it; `unsubscribe` can drop all of an owner's."""
     id: str | None = None
@@ -146,32 +132,13 @@ def _where(message: str) -> tuple[str, str | None]:
 
 
 def _check_subscribe(request: SubscribeRequest) -> None:
-    if request.feed not in FEEDS:
-        served = ", ".join(FEEDS)
-        raise ControlError(422, f"this gateway serves the feeds {served}, not {request.feed!r}", field="feed")
     if len(request.assets) > MAX_ASSETS:
         count = len(request.assets)
-        raise _bad("assets", f"{count} in one request; split it in parts of {MAX_ASSETS} at most")
-    for asset in request.assets:
-        if not _ASSET.fullmatch(asset):
-            hint = " (it looks like a condition id: put it in `markets`)" if _MARKET.fullmatch(asset) else ""
-            raise _bad(
-                "assets", f"{asset[:80]!r} is not a token id, a decimal number of up to 78 digits{hint}"
-            )
-    for market in request.markets:
-        if not _MARKET.fullmatch(market):
-            hint = " (it looks like a token id: put it in `assets`)" if _ASSET.fullmatch(market) else ""
-            raise _bad("markets", f"{market[:80]!r} is not a condition id, `0x` and hex digits{hint}")
-    for type_ in request.types:
-        if type_ not in MARKET_TYPES:
-            raise _bad("types", f"{type_[:80]!r} is not one of {', '.join(MARKET_TYPES)}")
+        raise bad("assets", f"{count} in one request; split it in parts of {MAX_ASSETS} at most")
+    check(request)
     if request.id is not None and not _ID.fullmatch(request.id):
-        raise _bad("id", "1 to 64 letters, digits, `-` or `_`")
+        raise bad("id", "1 to 64 letters, digits, `-` or `_`")
     if request.deliver not in DELIVERIES:
-        raise _bad("deliver", f"{request.deliver[:80]!r} is not one of {', '.join(DELIVERIES)}")
+        raise bad("deliver", f"{request.deliver[:80]!r} is not one of {', '.join(DELIVERIES)}")
     if request.wait not in WAITS:
-        raise _bad("wait", f"{request.wait[:80]!r} is not one of {', '.join(WAITS)}")
-
-
-def _bad(field: str, why: str) -> ControlError:
-    return ControlError(400, f"{field}: {why}", field=field)
+        raise bad("wait", f"{request.wait[:80]!r} is not one of {', '.join(WAITS)}")

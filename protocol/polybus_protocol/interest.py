@@ -9,19 +9,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from .asking import keys_of
+from .wish import Wish
 
-class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+
+class Subscription(Wish, frozen=True, kw_only=True):
     """A named, leased piece of interest: the desired state, as it is kept in the KV bucket."""
 
     id: str
     owner: str
-    feed: str
-    assets: list[str] = []
-    """Token ids; empty for the whole venue (new markets)."""
-    markets: list[str] = []
-    """Condition ids the request named; their known assets are among `assets`."""
-    types: list[str] = []
-    """Event types wanted; empty for all."""
     deliver: str = "subjects"
     """`subjects`, or `log` for one log line per event as well."""
     ttl_s: float | None = None
@@ -44,7 +40,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
 def _wish(subscription: Subscription) -> tuple[object, ...]:
     s = subscription
-    return s.owner, s.feed, set(s.assets), set(s.markets), set(s.types), s.deliver, s.ttl_s
+    wishes = (getattr(s, name) for name in Wish.__struct_fields__)
+    return s.owner, s.deliver, s.ttl_s, *(set(w) if isinstance(w, list) else w for w in wishes)
 
 
 class Steps(msgspec.Struct, frozen=True):

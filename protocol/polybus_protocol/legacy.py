@@ -27,6 +27,12 @@ TYPES = {
 }
 """Old event types, and today's; the others kept their names."""
 
+CHANNELS = {"activity": "rtds", "crypto_prices": "rtds"}
+"""Old channels that are topics of a feed today; `market` and `user` kept their names."""
+
+FEED_OF_TYPE = {"order": "user", "trade": "user", "trades": "rtds", "orders_matched": "rtds", "update": "rtds"}
+"""The feed of an old event type where the request names no channel; all others are of the market feed."""
+
 DELIVERY = {"notification": "subjects"}
 """Old callback types, and today's; `log` kept its name."""
 
@@ -52,6 +58,13 @@ def modernise(fields: dict[str, Any]) -> dict[str, Any]:
     if isinstance(modern.get("types"), list):
         types: list[Any] = modern["types"]
         modern["types"] = [TYPES.get(t, t) if isinstance(t, str) else t for t in types]
+    if isinstance(feed := modern.get("feed"), str) and feed in CHANNELS:
+        modern["feed"] = CHANNELS[feed]
+        modern.setdefault("topics", [feed])
+    elif feed is None and isinstance(modern.get("types"), list):
+        feeds = {FEED_OF_TYPE.get(type_, "market") for type_ in modern["types"] if isinstance(type_, str)}
+        if len(feeds) == 1:
+            modern["feed"] = feeds.pop()
     if isinstance(deliver := modern.get("deliver"), str):
         modern["deliver"] = DELIVERY.get(deliver, deliver)
     return modern

@@ -169,7 +169,7 @@ class Session:
             publications.append(stream.publish(event, time, connection))
             self.last_data_at = now
             if stream.tapped:
-                self._signals.append(Tapped(key, event))
+                self._signals.append(Tapped(stream.answers or key, event))
             if event.__class__ is TickSizeChange:
                 # Old levels may be regrouped: nothing of this book counts until the next snapshot.
                 publications += self.resync([key], "tick_size_change", now, time)
@@ -280,7 +280,7 @@ class Session:
             for gap in self.streams[key].interrupt(reason, time, detail=detail, connection=self._connection)
         ]
         if self._dialect.has_snapshots:
-            wanted = self.cargo.awaited(dict.fromkeys(map(self.cargo.wanted_by, keys)))
+            wanted = self.cargo.awaited(dict.fromkeys(self.streams[key].answers or key for key in keys))
             self._repeat(self._waits.doubted(wanted, now), now)
         return gaps
 
@@ -375,7 +375,7 @@ class Session:
 
     def _begin(self, key: str, stream: Stream, event: Event, time: int) -> list[Publication]:
         self.has_data = True
-        wanted = self.cargo.wanted_by(key)
+        wanted = stream.answers or key
         self._waits.delivered(wanted)
         self._signals.append(Live(wanted))
         if isinstance(event, MarketEvent):

@@ -54,6 +54,7 @@ class Stream:
         feed: the feed that brings the stream.
         family: the family of its subjects.
         ids: the family's ids, None where one does not apply or is not known yet.
+        answers: the key of the interest it answers, where that is not the stream itself.
         remembered: the stream existed before this process, so it begins with a gap.
         prefix: of all subjects.
     """
@@ -61,6 +62,7 @@ class Stream:
     __slots__ = (
         "_channels",
         "_prefix",
+        "answers",
         "epoch",
         "family",
         "feed",
@@ -77,12 +79,14 @@ class Stream:
         family: str,
         ids: tuple[str | None, ...] = (),
         *,
+        answers: str | None = None,
         remembered: bool = False,
         prefix: str = PREFIX,
     ) -> None:
         self.feed = feed
         self.family = family
         self.ids = ids
+        self.answers = answers
         self.epoch = 0
         self.seq = 0
         self.live = False

@@ -18,9 +18,9 @@ class Gap(Event, tag="gap"):
     """
 
     feed: str
-    market: str | None | UnsetType
+    market: str | UnsetType | None
     """The ids are those of the stream's subject; the payload has no others."""
-    asset: str | None | UnsetType
+    asset: str | UnsetType | None
     reason: str
     """One of `GAP_REASONS`."""
     detail: str | None = None
@@ -33,13 +33,13 @@ class Gap(Event, tag="gap"):
     lost: int | None = None
     """How many events are affected, where that is known."""
     account: str | UnsetType = UNSET
-    event_slug: str | None | UnsetType = UNSET
+    event_slug: str | UnsetType | None = UNSET
     class_: str | UnsetType = msgspec.field(name="class", default=UNSET)
     symbol: str | UnsetType = UNSET
-    parent_type: str | None | UnsetType = UNSET
-    parent_id: str | None | UnsetType = UNSET
-    league: str | None | UnsetType = UNSET
-    game: str | None | UnsetType = UNSET
+    parent_type: str | UnsetType | None = UNSET
+    parent_id: str | UnsetType | None = UNSET
+    league: str | UnsetType | None = UNSET
+    game: str | UnsetType | None = UNSET
 
 
 GAP_REASONS = {

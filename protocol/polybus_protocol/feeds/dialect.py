@@ -51,8 +51,14 @@ class Dialect(Protocol):
     def is_quiet(self, key: str) -> bool:
         """Whether a key may be silent for ever without anything being wrong."""
 
-    def answers(self, event: Event, keys: Collection[str]) -> str | None:
-        """The key, of those wanted, that an event of no open stream answers; None if none does."""
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:
+        """The key, of those wanted, that an event answers, where keys are no streams; None if none does.
+
+        Args:
+            key: what `read` says the event is about.
+            event: as it was read.
+            keys: what is wanted.
+        """
 
     def admission(self) -> str | None:
         """The message that must be accepted before anything else; None where nothing of the kind is needed."""

@@ -313,7 +313,7 @@ class MarketDialect:
         """Only the whole venue is: a book that was asked for comes at once."""
         return key == VENUE
 
-    def answers(self, event: Event, keys: Collection[str]) -> None:
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> None:
         """No stream opens by itself: an event of an asset that was not asked for is a mirrored entry."""
 
     def admission(self) -> None:
