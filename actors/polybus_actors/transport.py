@@ -1,5 +1,6 @@
 """From a URL to an open WebSocket: DNS, TCP, TLS and the upgrade, or one sentence saying what failed."""
 
+import os
 import socket
 import ssl
 import time
@@ -116,9 +117,14 @@ async def _upgrade(stream: ByteStream, handshake: Handshake) -> Accepted:
 
 
 def _words(error: OSError) -> str:
-    """The innermost message: anyio wraps the errors of several addresses in one."""
-    if isinstance(error.__cause__, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(str(inner) for inner in error.__cause__.exceptions))
-    if isinstance(error.__cause__, OSError):
-        return error.__cause__.strerror or str(error.__cause__)
-    return error.strerror or str(error)
+    """The innermost reasons: anyio wraps what befell each address of a host, asyncio what the system says."""
+    inner: BaseException | None = error.__cause__
+    if isinstance(inner, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(_system_words(each) for each in inner.exceptions))
+    return _system_words(inner if isinstance(inner, OSError) else error)
+
+
+def _system_words(error: BaseException) -> str:
+    # Since asyncio's own text is "Connect call failed", with the address, whatever the reason.
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)

@@ -199,7 +199,7 @@ def subscriptions(listed: Sequence[SubscriptionInfo], *, with_assets: bool) -> R
         assets = table("asset", "market", "state", "connection", "events", "last event", numbers=("events",))
         for asset in one.assets:
             assets.add_row(
-                asset.asset,
+                short_id(asset.asset),
                 short_id(asset.market),
                 Text(asset.reason, style="yellow") if asset.reason else state(asset.state),
                 asset.connection or "-",

@@ -1,6 +1,7 @@
 """What reading a frame yields, whichever the feed: keyed events, and `unknown` ones for the rest."""
 
 import enum
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -51,18 +52,53 @@ None where it belongs to no stream of one connection: what concerns a whole mark
 read.
 """
 
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """The venue's answer to one of our messages: nothing to publish, but the session's business."""
+
+    op: str
+    """What it answers: `subscribed`, `unsubscribed`, `authed`, `pong`, `challenge` or `error`."""
+    rid: str | None = None
+    """The id that our message bore."""
+    channel: str | None = None
+    code: str | None = None
+    """What is wrong, where `op` is `error`."""
+    nonce: str | None = None
+
+
+class Upstream(msgspec.Struct, frozen=True, gc=False):
+    """The venue's own numbering of what it sends; stands before the event of the same frame."""
+
+    channel: str
+    seq: int
+    """Consecutive on one channel of one connection."""
+    dropped: int = 0
+    """Frames of the channel that the venue says it gave up on, because we were slow."""
+
+
+type Heard = tuple[str | None, Event | Reply | Upstream]
+"""A `Keyed`, or, without a key, something that is no event and is not published."""
+
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for a text that is no JSON or not of the expected shape, or nested too deeply."""
+
+_SECRET = re.compile(
+    r"""(\\?"(?:[A-Za-z_]*owner|apiKey|api_key|key|secret|passphrase)\\?"\s*:\s*\\?")(?:[^"\\]|\\[^"])+"""
+)
+"""The value of a key that names an API key or what belongs to it, in JSON and in JSON within a string.
+
+The user feed names the owner of an order by an API key.
+"""
 
 _raw_element = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def unknown(feed: str, kind: str, reason: str, raw: bytes | memoryview | msgspec.Raw) -> Unknown:
-    """Pass something on raw that we cannot read, with the reason."""
+    """Pass something on raw that we cannot read, with the reason; only credentials are blotted out."""
     whole = memoryview(raw)
     # No character takes more than four bytes; escaping megabytes of noise would hold everything up.
     head = bytes(whole[: 4 * MAX_RAW_CHARS])
-    text = head.decode("utf-8", "backslashreplace")
+    text = _SECRET.sub(r"\1***", head.decode("utf-8", "backslashreplace"))
     cut = len(text) > MAX_RAW_CHARS or len(head) < len(whole)
     return Unknown(feed, kind, reason, text[:MAX_RAW_CHARS], truncated=cut)
 
@@ -126,7 +162,7 @@ class Word(enum.Enum):
     """The server refused our last message: the connection is of no more use."""
 
 
-def write(message: Mapping[str, object]) -> str:
+def write(message: Mapping[str, object] | msgspec.Struct) -> str:
     """Write a message to the venue as compact JSON."""
     return _encode(message).decode()
 

@@ -111,6 +111,5 @@ async def simulate(
                 invocation.console().print(present.simulator_ready(ready_line(simulator), seed))
             await anyio.sleep_forever()
     except* OSError as group:
-        error = first_error(group)
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise Failure(f"the simulator cannot listen on {host}:{port}: {reason or error}") from None
+        reason = str(getattr(first_error(group), "strerror", None) or first_error(group))
+        raise Failure(f"the simulator cannot listen on {host}:{port}: {reason.lower()}") from None

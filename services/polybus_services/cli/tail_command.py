@@ -94,9 +94,9 @@ async def tail(
         ) as client,
         client.listen(*wanted) as messages,
     ):
-        output.note(f"listening on {', '.join(wanted)}")
         with anyio.move_on_after(math.inf if seconds is None else seconds):
             async with until_stopped():
+                output.note(f"listening on {', '.join(wanted)}")
                 await viewer.follow(messages, count)
         if client.dropped:
             output.note(f"{client.dropped:,} events came faster than they could be shown, and were left out")

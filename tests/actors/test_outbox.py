@@ -1,0 +1,197 @@
+"""The outbox: whatever happens on the way to NATS, each publication goes out once or lies in a gap."""
+
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from polybus_actors.outbox import Outbox
+from polybus_protocol.events import Book, Gap, decode_event
+from polybus_protocol.stream import Publication, Stream
+
+MOST = 6
+
+
+def stream_of(number: int) -> Stream:
+    return Stream("market", "market", (f"0x{number:064x}", str(number)))
+
+
+def event(number: int) -> Book:
+    return Book(market=f"0x{number:064x}", asset=str(number), bids=[], asks=[], hash=None)
+
+
+class Received:
+    """What a consumer of one stream knows."""
+
+    def __init__(self) -> None:
+        self.last = (0, 0)
+        self.seen: list[tuple[int, int]] = []
+        self.covered: list[tuple[tuple[int, int], tuple[int, int]]] = []
+
+    def take(self, publication: Publication) -> None:
+        """Take one publication that arrived: order holds, and a gap covers every hole before it."""
+        place = (publication.epoch, publication.seq)
+        decoded = decode_event(publication.payload)
+        if isinstance(decoded, Gap) and decoded.lost is not None:
+            after = (decoded.last_epoch or 0, decoded.last_seq or 0)
+            assert after <= self.last, "a hole before the gap that nothing covers"
+            assert place >= self.last, "a gap after what is younger"
+            self.covered.append((after, place))
+        else:
+            assert place > self.last, "out of order"
+            if place[0] == self.last[0]:
+                assert place[1] == self.last[1] + 1, "a hole without a gap"
+            else:
+                assert place[1] == 1, "an epoch without its beginning"
+            self.seen.append(place)
+        self.last = place
+
+    def has(self, place: tuple[int, int]) -> bool:
+        return place in self.seen or any(after < place <= up_to for after, up_to in self.covered)
+
+
+class Deliveries(RuleBasedStateMachine):
+    """Any order of putting, taking, confirming, failing and breaking, as the bus does them."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.outbox = Outbox(MOST, 10**9, clock=lambda: 5_000_000_000)
+        self.streams = [stream_of(number) for number in range(3)]
+        self.put: dict[Stream, list[tuple[int, int]]] = {stream: [] for stream in self.streams}
+        self.batch: list[Publication] = []
+        """Taken, and not handed over yet."""
+        self.unconfirmed: list[Publication] = []
+        self.received = {stream: Received() for stream in self.streams}
+        self.time = 1_000_000_000
+
+    @rule(which=st.lists(st.integers(0, 2), min_size=1, max_size=8))
+    def puts(self, which: list[int]) -> None:
+        """Events arrive, more than there is room for at times."""
+        publications = []
+        for number in which:
+            stream = self.streams[number]
+            self.time += 1
+            if not stream.live:
+                stream.begin(event(number), self.time, None)
+            publications.append(stream.publish(event(number), self.time, None))
+        self._put(publications)
+
+    @rule(number=st.integers(0, 2))
+    def breaks_the_epoch(self, number: int) -> None:
+        """The venue's side breaks: a new epoch."""
+        self.time += 1
+        self._put(self.streams[number].interrupt("resync", self.time))
+
+    def _put(self, publications: list[Publication]) -> None:
+        for publication in publications:
+            self.put[publication.stream].append((publication.epoch, publication.seq))
+        self.outbox.put(publications)
+
+    @rule(limit=st.integers(1, 5))
+    def takes(self, limit: int) -> None:
+        """The bus takes a batch, once it is done with the one before."""
+        if not self.batch:
+            self.batch = self.outbox.take(limit)
+
+    @rule(count=st.integers(1, 5))
+    def hands_over(self, count: int) -> None:
+        """Some of the batch goes to NATS."""
+        self.unconfirmed += self.batch[:count]
+        del self.batch[:count]
+
+    @rule()
+    def fails(self) -> None:
+        """The client refuses the rest of the batch."""
+        self.outbox.put_back(self.batch)
+        self.batch = []
+
+    @rule()
+    def confirms(self) -> None:
+        """NATS has taken in what it was handed."""
+        self._arrive(len(self.unconfirmed))
+
+    @rule(arrived=st.integers(0, 5))
+    def loses(self, arrived: int) -> None:
+        """The connection breaks, after some of what was on its way has arrived, which we don't know."""
+        lost = list(self.unconfirmed)
+        self._arrive(arrived)
+        self.unconfirmed.clear()
+        self.outbox.lose(lost)
+        self.fails()
+
+    def _arrive(self, count: int) -> None:
+        for publication in self.unconfirmed[:count]:
+            self.received[publication.stream].take(publication)
+        del self.unconfirmed[:count]
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        """What waits is bounded: by the limit, and a batch that was put back."""
+        if hasattr(self, "outbox"):
+            assert len(self.outbox._queue) <= MOST + 8
+            assert self.outbox._bytes == sum(len(p.payload) for p in self.outbox._queue)
+
+    def teardown(self) -> None:
+        """In the end everything was received, or lies in what a gap covers."""
+        if not hasattr(self, "outbox"):
+            return
+        self.fails()
+        while batch := self.outbox.take(3):
+            self.unconfirmed += batch
+        self.confirms()
+        assert len(self.outbox) == 0
+        for stream, places in self.put.items():
+            assert [place for place in places if not self.received[stream].has(place)] == []
+
+
+TestDeliveries = Deliveries.TestCase
+TestDeliveries.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def filled(outbox: Outbox, count: int) -> list[Publication]:
+    stream = stream_of(1)
+    stream.begin(event(1), 1_000_000_000, None)
+    publications = [stream.publish(event(1), 1_000_000_000 + n, None) for n in range(count)]
+    outbox.put(publications)
+    return publications
+
+
+def test_overflow_gives_up_the_oldest_and_says_so_first() -> None:
+    """The gap stands before what is left, in the place of the last event it covers, and counts them."""
+    outbox = Outbox(3, 10**9)
+    publications = filled(outbox, 10)
+    gap, *rest = outbox.take(100)
+    decoded = decode_event(gap.payload)
+    assert isinstance(decoded, Gap)
+    assert (decoded.reason, decoded.lost, decoded.seq) == ("backlog_overflow", 7, 7)
+    assert rest == publications[7:]
+    assert outbox.dropped == 7
+
+
+def test_bytes_bound_it_too() -> None:
+    """Few large events fill it as well as many small ones."""
+    outbox = Outbox(10**6, 1_000)
+    publications = filled(outbox, 50)
+    kept = outbox.take(100)[1:]
+    assert sum(len(p.payload) for p in kept) <= 1_000
+    assert kept == publications[-len(kept) :]
+
+
+def test_a_lost_gap_keeps_what_it_covered() -> None:
+    """If the gap itself is lost on the way, the next one covers what it covered, and itself once."""
+    outbox = Outbox(3, 10**9)
+    filled(outbox, 10)
+    (gap, *rest) = outbox.take(100)
+    outbox.lose([gap, *rest])
+    (again,) = outbox.take(100)
+    decoded = decode_event(again.payload)
+    assert isinstance(decoded, Gap)
+    assert (decoded.last_epoch, decoded.last_seq, decoded.seq, decoded.lost) == (None, None, 10, 10)
+
+
+def test_streams_without_gaps_only_jump() -> None:
+    """Connection states and the unknown carry no gaps: their loss shows in their numbers alone."""
+    outbox = Outbox(1, 10**9)
+    system = Stream("market", "system", ("gw0",))
+    system.begin(event(1), 1_000_000_000, None)
+    outbox.put([system.publish(event(1), 1_000_000_000, None) for _ in range(3)])
+    assert [publication.seq for publication in outbox.take(10)] == [3]

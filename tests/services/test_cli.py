@@ -1,0 +1,336 @@
+"""The command line, as a person and as a script meet it."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+from click.testing import CliRunner
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from polybus_protocol import Notice, __version__, encode_event, subject_for
+from polybus_services.cli import main
+from polybus_services.cli import polybus as group
+from polybus_services.cli.support import Invocation
+from polybus_services.cli.tail_command import JsonOutput, TextOutput, Viewer
+from polybus_services.client import NatsUnreachable
+from polybus_services.nats_server import NatsServer
+from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
+
+from .terminal import PATIENCE_S, Running, environment, polybus, running
+
+COMMANDS = [
+    "demo",
+    "run",
+    "simulate",
+    "subscribe",
+    "unsubscribe",
+    "subscriptions",
+    "status",
+    "tail",
+    "config",
+]
+
+
+class Stage(msgspec.Struct):
+    """A venue, a gateway and NATS between them."""
+
+    simulator: Simulator
+    gateway: Running
+    nats: str
+
+
+@pytest.fixture
+async def stage(nats: NatsServer) -> AsyncIterator[Stage]:
+    """A simulator, and a gateway in a process of its own that follows it."""
+    async with running_simulator(SimulatorOptions(markets=3, rate=200)) as simulator:
+        feed = {"POLYBUS_FEEDS__MARKET__URL": simulator.feeds["market"], "NATS_URL": nats.url}
+        async with running(["run", "--json"], **feed) as gateway:
+            await gateway.json()
+            yield Stage(simulator, gateway, nats.url)
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings but those of the test."""
+    for name in os.environ:
+        if name.startswith(("POLYBUS_", "NATS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command in this process: exit status, standard output, standard error."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert isinstance(left.value.code, int)
+    out, err = capsys.readouterr()
+    return left.value.code, out, err
+
+
+# --- without a network -----------------------------------------------------------------------------
+
+
+def test_help_lists_every_command_and_says_how_to_start() -> None:
+    """In the order in which one meets them."""
+    out = CliRunner().invoke(group, ["--help"]).output
+
+    listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
+    assert listed[: len(COMMANDS)] == COMMANDS
+    assert "Start here" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_examples_and_json(command: str) -> None:
+    """Help shows how it is used, not only what it takes."""
+    out = CliRunner().invoke(group, [command, "--help"]).output
+
+    assert f"polybus {command}" in out.partition("Examples:")[2]
+    assert "--json" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with the one version there is."""
+    assert said(capsys, "--version") == (0, f"polybus {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("nope", "no such command 'nope'"),
+        ("run --nope", "no such option '--nope'"),
+        ("subscribe", "name at least one ASSET or --market"),
+        ("subscribe 0x61", "assets: '0x61' is not a token id"),
+        (f"subscribe 0x{'ab' * 32}", "it looks like a condition id: put it in `markets`"),
+        ("subscribe 1 --market 2", "markets: '2' is not a condition id"),
+        ("subscribe 1 --type nope", "invalid value for '--type'"),
+        ("subscribe 1 --ttl soon", "'soon' is not a time such as 90, 90s, 30m, 2h or 1d"),
+        ("subscribe 1 --wait data --timeout 2h", "wait_timeout_s: "),
+        ("subscribe @absent", "ids cannot be read from @absent: no such file or directory"),
+        ("unsubscribe", "name either the ID of a subscription or an --owner"),
+        ("unsubscribe a --owner b", "name either the ID of a subscription or an --owner"),
+        ("tail a..b", "'a..b' is not a NATS subject"),
+        ("tail --count 0", "invalid value for '--count'"),
+        ("simulate --port 65536", "invalid value for '--port'"),
+        ("demo --markets 0", "invalid value for '--markets'"),
+        ("status --nats http://x", "nats.url (--nats): the URL must begin with nats:// or tls://"),
+        ("config --config absent.toml", "the configuration file absent.toml cannot be read"),
+        ("config --prefix a..b", "gateway.prefix (--prefix): 'a..b' is not valid"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], command: str, sentence: str) -> None:
+    """On standard error, in one line, with status 2; with --json the same as an object."""
+    status, out, err = said(capsys, *command.split())
+    assert (status, out) == (2, "")
+    assert sentence in err
+    assert err.startswith("polybus: ")
+    assert err.count("\n") == 1
+
+    if command != "nope":
+        status, out, err = said(capsys, *command.split(), "--json")
+        assert (status, out) == (2, "")
+        assert sentence in msgspec.json.decode(err)["error"]["message"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "command", ["status", "subscribe 1", "unsubscribe a", "subscriptions", "tail", "run"]
+)
+async def test_nats_out_of_reach_is_status_3(command: str) -> None:
+    """Said in one sentence that names the server, by every command that needs it."""
+    outcome = await polybus(
+        *command.split(),
+        *("--nats", "nats://u:secret@127.0.0.1:1"),
+        POLYBUS_GATEWAY__PROBE="false",
+        POLYBUS_NATS__CONNECT_TIMEOUT_S="0.5",
+        POLYBUS_LOG__LEVEL="error",
+    )
+
+    assert (outcome.status, outcome.out) == (3, "")
+    assert outcome.err.startswith("polybus: NATS at nats://")
+    assert "127.0.0.1:1 cannot be reached" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert "secret" not in outcome.err
+
+
+def test_options_stand_before_or_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both ways are common, so both work; `config` shows that they arrived."""
+    before = said(capsys, "--nats", "nats://a", "--prefix", "p", "config", "--json")
+    after = said(capsys, "config", "--json", "--nats", "nats://a", "--prefix", "p")
+
+    assert before == after
+    shown = msgspec.json.decode(before[1])
+    assert shown["nats.url"] == {"value": "nats://a", "source": "--nats"}
+    assert shown["gateway.prefix"] == {"value": "p", "source": "--prefix"}
+
+
+def test_config_masks_secrets_also_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table shows the host and hides the login; its sources are named."""
+    status, out, _ = said(capsys, "config", "--nats", "nats://u:secret@a")
+
+    assert status == 0
+    assert "nats://***@a" in out
+    assert "secret" not in out
+
+
+# --- with everything -------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_life_of_a_subscription(stage: Stage) -> None:
+    """Asked for, listed, seen in the status, listened to, dropped; each by its command, as JSON and as text."""
+    ids, nats = " ".join(stage.simulator.assets), stage.nats
+
+    made = await polybus(
+        *["subscribe", "-", "--id", "bot", "--owner", "me", "--ttl", "30m", "--wait", "data", "--json"],
+        stdin=ids,
+        NATS_URL=nats,
+    )
+    assert (made.status, made.err) == (0, "")
+    assert made.json()["id"] == "bot"
+    assert (made.json()["state"], made.json()["missing"]) == ("data", [])
+    again = await polybus(
+        "--nats", nats, "subscribe", "-", "--id", "bot", "--owner", "me", "--ttl", "30m", stdin=ids
+    )
+    assert "subscription bot stood already" in again.out
+
+    listed = await polybus("subscriptions", "--owner", "me", "--json", NATS_URL=nats)
+    (one,) = listed.json()["subscriptions"]
+    assert (one["id"], one["live_count"]) == ("bot", len(stage.simulator.assets))
+    table = await polybus("subscriptions", "--assets", NATS_URL=nats)
+    assert "bot" in table.out
+    assert table.out.count("live") > len(stage.simulator.assets)
+
+    status = await polybus("status", "--json", NATS_URL=nats)
+    assert status.json()["connections"][0]["state"] == "live"
+    assert "gw0-market-1" in (await polybus("status", NATS_URL=nats)).out
+
+    tail = await polybus("tail", "--json", "--count", "5", NATS_URL=nats)
+    assert (tail.status, tail.err) == (0, "")
+    assert len([msgspec.json.decode(line)["seq"] for line in tail.out.splitlines()]) == 5
+    lines = await polybus("tail", "--asset", stage.simulator.assets[0], "--count", "2", NATS_URL=nats)
+    assert lines.err.endswith("2 events shown, 0 gaps seen, 0 jumps\n")
+    assert len(lines.out.splitlines()) == 2
+
+    dropped = await polybus("unsubscribe", "bot", "--json", NATS_URL=nats)
+    assert dropped.json() == {"ids": ["bot"]}
+    gone = await polybus("unsubscribe", "bot", NATS_URL=nats)
+    assert (gone.status, gone.out) == (1, "")
+    assert "there is no subscription" in gone.err
+
+
+@pytest.mark.anyio
+async def test_what_did_not_arrive_is_named_and_is_status_1(stage: Stage) -> None:
+    """The subscription stands, the missing asset has a reason, and a script can tell."""
+    arguments = ["subscribe", stage.simulator.assets[0], "77", "--wait", "data", "--timeout", "1s"]
+
+    text = await polybus(*arguments, NATS_URL=stage.nats)
+    assert text.status == 1
+    assert "77 " in text.out.partition("missing")[2]
+    assert text.err == "polybus: 1 of 2 assets did not get as far as `data`\n"
+
+    reply = await polybus(*arguments, "--json", NATS_URL=stage.nats)
+    assert (reply.status, reply.err) == (1, "")
+    assert [missing["asset"] for missing in reply.json()["missing"]] == ["77"]
+
+
+@pytest.mark.anyio
+async def test_the_gateway_ends_well_at_sigterm(stage: Stage) -> None:
+    """Status 0, its log in JSON lines where there is no terminal, no traceback."""
+    stage.gateway.process.send_signal(signal.SIGTERM)
+
+    status, err = await stage.gateway.end()
+
+    assert status == 0
+    assert all("message" in msgspec.json.decode(line) for line in err.splitlines())
+
+
+@pytest.mark.anyio
+async def test_no_gateway_is_status_3(nats: NatsServer) -> None:
+    """NATS is there, but nobody answers: a sentence that says what to start."""
+    outcome = await polybus("status", NATS_URL=nats.url)
+
+    assert (outcome.status, outcome.out) == (3, "")
+    assert "no gateway answers on polymarket.v1.control.status" in outcome.err
+    assert "polybus run" in outcome.err
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("types", [frozenset[str](), frozenset({"book"})], ids=["all", "books"])
+async def test_tail_tells_of_jumps(capsys: pytest.CaptureFixture[str], types: frozenset[str]) -> None:
+    """In their place among the events; with --json on standard error.  Also in events that are not shown."""
+
+    async def messages() -> AsyncIterator[Msg]:
+        for seq in (1, 3):
+            event = Notice(replica="gw0", level="info", text=f"[{seq}]", epoch=1, seq=seq)
+            yield Msg(_client=Client(), subject=subject_for(event), data=encode_event(event))
+
+    for output in (TextOutput(Invocation()), JsonOutput()):
+        with pytest.raises(NatsUnreachable):
+            await Viewer(output, types, in_order=True).follow(messages(), None)
+    out, err = capsys.readouterr()
+
+    lines = out.splitlines()
+    shown = [] if types else ["[1]", "[3]"]
+    assert [line[-3:] for line in lines if line.endswith("]")] == shown
+    assert [line for line in lines if "1 event missing" in line] == [lines[len(shown) // 2]]
+    assert [json.loads(line)["seq"] for line in lines if line.startswith("{")] == ([] if types else [1, 3])
+    assert json.loads(err)["jump"]["reason"] == "1 event missing"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_simulate_stays_until_told_to_stop(number: signal.Signals) -> None:
+    """One ready line, then silence; Ctrl-C and SIGTERM are its ordinary end."""
+    async with running(["simulate", "--markets", "2", "--seed", "7", "--json"]) as simulator:
+        ready = await simulator.json()
+        assert len(ready["markets"]) == 2
+        simulator.process.send_signal(number)
+        assert await simulator.end() == (0, "")
+
+
+@pytest.mark.anyio
+async def test_a_port_that_is_taken_is_one_sentence() -> None:
+    """Status 1, and what is wrong with which address."""
+    async with running(["simulate", "--json"]) as simulator:
+        port = (await simulator.json())["rest"].rpartition(":")[2]
+        outcome = await polybus("simulate", "--port", port)
+    assert outcome.status == 1
+    assert (
+        outcome.err == f"polybus: the simulator cannot listen on 127.0.0.1:{port}: address already in use\n"
+    )
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flags", ["", "--json"])
+async def test_a_reader_who_has_enough_is_no_failure(stage: Stage, flags: str) -> None:
+    """`polybus tail | head -1` ends quietly, with status 0 also for `pipefail`."""
+    await polybus("subscribe", *stage.simulator.assets, NATS_URL=stage.nats)
+
+    command = f"set -o pipefail; {sys.executable} -m polybus_services tail {flags} | head -n 1"
+    with anyio.fail_after(PATIENCE_S):
+        done = await anyio.run_process(
+            ["bash", "-c", command], env=environment(NATS_URL=stage.nats), check=False
+        )
+
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert all(line.startswith(b"listening on ") for line in done.stderr.splitlines())
+
+
+@pytest.mark.anyio
+async def test_tail_ends_well_at_ctrl_c(nats: NatsServer) -> None:
+    """With its count, and status 0."""
+    async with running(["tail"], NATS_URL=nats.url) as tail:
+        assert tail.process.stderr is not None
+        await tail.process.stderr.receive()
+        tail.process.send_signal(signal.SIGINT)
+        status, err = await tail.end()
+    assert status == 0
+    assert err.endswith("0 events shown, 0 gaps seen, 0 jumps\n")
