@@ -64,14 +64,9 @@ def steps(wanted: Collection[str], active: Collection[str]) -> Steps:
 
 
 class Interest:
-    """All subscriptions of one feed, and the keys they want.
+    """All subscriptions of one pool of connections, and the keys they want."""
 
-    Args:
-        whole_venue: the key that stands for a subscription without assets.
-    """
-
-    def __init__(self, whole_venue: str) -> None:
-        self._whole_venue = whole_venue
+    def __init__(self) -> None:
         self._subscriptions: dict[str, Subscription] = {}
         self._wanted: Counter[str] = Counter()
 
@@ -85,21 +80,17 @@ class Interest:
         """The keys that at least one subscription wants, in the order in which they came."""
         return self._wanted.keys()
 
-    def keys_of(self, subscription: Subscription) -> list[str]:
-        """The keys one subscription wants."""
-        return subscription.assets or [self._whole_venue]
-
     def put(self, subscription: Subscription) -> Steps:
         """Add a subscription, or replace the one of that id."""
-        added = self.keys_of(subscription)
+        added = keys_of(subscription)
         old = self._subscriptions.get(subscription.id)
         self._subscriptions[subscription.id] = subscription
-        return self._count(added, self.keys_of(old) if old else [])
+        return self._count(added, keys_of(old) if old else [])
 
     def remove(self, ids: Iterable[str]) -> Steps:
         """Forget subscriptions; ids that are unknown are skipped."""
         gone = [self._subscriptions.pop(id_) for id_ in dict.fromkeys(ids) if id_ in self._subscriptions]
-        return self._count([], [key for subscription in gone for key in self.keys_of(subscription)])
+        return self._count([], [key for subscription in gone for key in keys_of(subscription)])
 
     def of_owner(self, owner: str) -> list[Subscription]:
         """An owner's subscriptions, in the order in which they came."""
