@@ -1,10 +1,41 @@
 """The door for those who only want to parse."""
 
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
+
 from .events import Event
 from .feeds.market import MarketDialect
-from .feeds.reading import Word, stray_word, unknown
+from .feeds.polybolt import PolyboltDialect
+from .feeds.reading import Heard, Word, stray_word, unknown
+from .feeds.rtds import RtdsDialect
+from .feeds.sports import SportsDialect
+from .feeds.user import UserDialect
 
-DIALECTS = {"market": MarketDialect}
+
+class Reader(Protocol):
+    """As much of a feed's language as it takes to read it."""
+
+    @property
+    @abstractmethod
+    def words(self) -> Mapping[bytes, Word]:
+        """What the plain-text frames of this feed mean."""
+
+    @abstractmethod
+    def read(self, frame: bytes) -> Sequence[Heard]:
+        """Read one JSON frame."""
+
+
+DIALECTS: Mapping[str, Callable[[], Reader]] = MappingProxyType(
+    {
+        "market": MarketDialect,
+        "user": UserDialect,
+        "rtds": RtdsDialect,
+        "polybolt": PolyboltDialect,
+        "sports": SportsDialect,
+    }
+)
 """The language of each feed."""
 
 
@@ -12,11 +43,12 @@ def decode(feed: str, frame: str | bytes) -> list[Event]:
     """Turn one text frame from the venue into canonical events, in order.
 
     Nothing the venue may send raises: an element that cannot be read becomes an `Unknown` beside its
-    neighbours.  Keepalive words, the empty frame and the empty array hold no event.  The events carry no
-    stamps (`received_time`, `connection`, `epoch`, `seq`), since they belong to no stream yet.
+    neighbours.  Keepalive words, the empty frame, the empty array and an answer that grants what was asked
+    hold no event.  The events carry no stamps (`received_time`, `connection`, `epoch`, `seq`), since they
+    belong to no stream yet, and those of the user feed no `account`.
 
     Args:
-        feed: `market`.
+        feed: `market`, `user`, `rtds`, `polybolt` or `sports`.
         frame: the text, or its UTF-8 bytes.
 
     Raises:
@@ -28,7 +60,7 @@ def decode(feed: str, frame: str | bytes) -> list[Event]:
     data = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
     text = data.strip()
     if text.startswith((b"{", b"[")):
-        return [event for _, event in dialect.read(text)]
+        return [heard for _, heard in dialect.read(text) if isinstance(heard, Event)]
     meaning = dialect.words.get(text)
     if meaning is Word.REFUSAL:
         return [unknown(feed, "refused", "the venue refused our last message", data)]

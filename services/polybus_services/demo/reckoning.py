@@ -76,7 +76,8 @@ def reckon(sent: Sent, status: StatusReply, picture: Picture, seconds: float) ->
 def _verdict(problems: list[str], picture: Picture, *, arrived_whole: bool) -> str:
     if problems:
         return f"The numbers do not agree: {'; '.join(problems)}."
-    if arrived_whole:
-        return "The numbers agree: every event that the simulator sent reached the consumer, in order."
     reasons = ", ".join(f"{count} {reason}" for reason, count in picture.gaps.items())
-    return f"The numbers agree: what did not reach the consumer is marked by gaps ({reasons})."
+    if not arrived_whole:
+        return f"The numbers agree: what did not reach the consumer is marked by gaps ({reasons})."
+    between = f"; gaps mark where it could send nothing ({reasons})" if picture.lossy_gaps else ""
+    return f"The numbers agree: every event that the simulator sent reached the consumer, in order{between}."
