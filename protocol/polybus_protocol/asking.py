@@ -24,7 +24,8 @@ from .events import (
     type_of,
 )
 from .feeds.market import VENUE
-from .feeds.polybolt import normal_symbol
+from .feeds.polybolt import key_for
+from .feeds.prices import plain_symbol
 from .feeds.sports import EVERY_GAME
 from .feeds.user import ACCOUNT
 from .subjects import asset_pattern, encode_token
@@ -72,7 +73,7 @@ class Asking(msgspec.Struct, frozen=True):
     """The keys a checked wish wants."""
     subjects: Callable[[Wish, str], list[str]]
     """The subjects, under a prefix, that carry what a wish wants."""
-    check: Callable[[Wish], None] = lambda wish: None
+    check: Callable[[Wish], None] | None = None
     """Raises `ControlError` for what the feed cannot give."""
 
 
@@ -97,12 +98,15 @@ def check(wish: Wish) -> None:
     for asset in wish.assets:
         if not _ASSET.fullmatch(asset):
             hint = " (it looks like a condition id: put it in `markets`)" if _MARKET.fullmatch(asset) else ""
-            raise bad("assets", f"{asset[:80]!r} is not a token id, a decimal number of up to 78 digits{hint}")
+            raise bad(
+                "assets", f"{asset[:80]!r} is not a token id, a decimal number of up to 78 digits{hint}"
+            )
     for market in wish.markets:
         if not _MARKET.fullmatch(market):
             hint = " (it looks like a token id: put it in `assets`)" if _ASSET.fullmatch(market) else ""
             raise bad("markets", f"{market[:80]!r} is not a condition id, `0x` and hex digits{hint}")
-    asking.check(wish)
+    if asking.check is not None:
+        asking.check(wish)
 
 
 def bad(field: str, why: str) -> ControlError:
@@ -172,7 +176,9 @@ def _user_subjects(wish: Wish, prefix: str) -> list[str]:
 def _topics(wish: Wish) -> dict[str, list[str]]:
     """The topics a wish is about, with the types wanted of each (none for all)."""
     topics = wish.topics or [
-        topic for topic, types in _RTDS_TYPES.items() if set(types) & set(wish.types) and topic in _DEFAULT_TOPICS
+        topic
+        for topic, types in _RTDS_TYPES.items()
+        if set(types) & set(wish.types) and topic in _DEFAULT_TOPICS
     ]
     return {topic: [type_ for type_ in wish.types if type_ in _RTDS_TYPES[topic]] for topic in topics}
 
@@ -185,7 +191,7 @@ def _rtds_keys(wish: Wish) -> list[str]:
             filters = [f"?event_slug={slug}" for slug in wish.event_slugs]
             filters += [f"?market={market}" for market in wish.markets]
         elif topic in _PRICE_TOPICS:
-            filters = [f"?symbol={normal_symbol(symbol)}" for symbol in wish.symbols]
+            filters = [f"?symbol={plain_symbol(symbol, _CLASS_OF_TOPIC[topic])}" for symbol in wish.symbols]
         # A price topic sends its snapshot under a type of its own, and it belongs to the prices.
         wanted = ["*"] if topic in _PRICE_TOPICS or not types else types
         keys += [f"{topic}/{type_}{filter_}" for type_ in wanted for filter_ in filters or [""]]
@@ -203,7 +209,9 @@ def _rtds_subjects(wish: Wish, prefix: str) -> list[str]:
         elif topic == "comments":
             subjects += [f"{prefix}.comments.*.*.{last}" for last in lasts]
         else:
-            symbols = [encode_token(normal_symbol(symbol)) for symbol in wish.symbols] or ["*"]
+            symbols = [
+                encode_token(plain_symbol(symbol, _CLASS_OF_TOPIC[topic])) for symbol in wish.symbols
+            ] or ["*"]
             class_ = _CLASS_OF_TOPIC[topic]
             subjects += [f"{prefix}.price.{class_}.{symbol}.{last}" for symbol in symbols for last in lasts]
     return subjects
@@ -224,7 +232,9 @@ def _check_rtds(wish: Wish) -> None:
     if not topics:
         raise bad("topics", f"name at least one of {', '.join(_RTDS_TYPES)}, or types that tell")
     if (wish.event_slugs or wish.markets) and "activity" not in topics:
-        raise bad("event_slugs" if wish.event_slugs else "markets", "only the topic `activity` can be narrowed so")
+        raise bad(
+            "event_slugs" if wish.event_slugs else "markets", "only the topic `activity` can be narrowed so"
+        )
     if wish.symbols and not set(topics) & set(_PRICE_TOPICS):
         raise bad("symbols", "only the price topics can be narrowed so")
 
@@ -257,7 +267,7 @@ _CLASS_OF_TOPIC = {
 
 def _polybolt_keys(wish: Wish) -> list[str]:
     return [
-        f"{_CHANNELS[class_]}:{normal_symbol(symbol)}"
+        key_for(_CHANNELS[class_], plain_symbol(symbol, class_))
         for class_ in wish.classes or ["crypto"]
         for symbol in wish.symbols
     ]
@@ -265,7 +275,7 @@ def _polybolt_keys(wish: Wish) -> list[str]:
 
 def _polybolt_subjects(wish: Wish, prefix: str) -> list[str]:
     return [
-        f"{prefix}.price.{class_}.{encode_token(normal_symbol(symbol))}.{last}"
+        f"{prefix}.price.{class_}.{encode_token(plain_symbol(symbol, class_))}.{last}"
         for class_ in wish.classes or ["crypto"]
         for symbol in wish.symbols
         for last in _with_gap(wish.types)
@@ -317,7 +327,11 @@ ASKING: Mapping[str, Asking] = MappingProxyType(
             _check_rtds,
         ),
         "polybolt": Asking(
-            frozenset({"symbols", "classes"}), _PRICE_TYPES, _polybolt_keys, _polybolt_subjects, _check_polybolt
+            frozenset({"symbols", "classes"}),
+            _PRICE_TYPES,
+            _polybolt_keys,
+            _polybolt_subjects,
+            _check_polybolt,
         ),
         "sports": Asking(frozenset({"leagues"}), _types(SPORTS_EVENTS), _sports_keys, _sports_subjects),
     }

@@ -19,6 +19,8 @@ class Verdict(enum.Enum):
     """An accident: dial again after the usual backoff."""
     RETRY_LATER = enum.auto()
     """Likely to happen again if nothing changes: dial again, but not before a decent wait."""
+    RETRY_SPREAD = enum.auto()
+    """The server is about to go and asks everybody to come back, spread over `spread_s`: no failure."""
     NEVER = enum.auto()
     """Certain to happen again: a person has to change something first."""
 
@@ -40,11 +42,16 @@ class BackoffPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Least delay after `RETRY_LATER`.  A restart of the matching engine was announced as about 90 seconds, a
     block by Cloudflare lasts longer: a few attempts in that time suffice, and more would prolong a block."""
 
+    spread_s: float = 10.0
+    """Most delay after `RETRY_SPREAD`: PolyBolt asks for a random part of 10 s after its close code 4003."""
+
     def __post_init__(self) -> None:
         if not 0 < self.first_s < math.inf:
             raise ValueError(f"first_s must be above 0, not {self.first_s}")
         if not self.first_s <= self.longest_s < math.inf:
             raise ValueError(f"longest_s must be at least first_s ({self.first_s}), not {self.longest_s}")
+        if not 0 <= self.spread_s < math.inf:
+            raise ValueError(f"spread_s must be 0 or more, not {self.spread_s}")
         if not 0 <= self.later_s < math.inf:
             raise ValueError(f"later_s must be 0 or more, not {self.later_s}")
 
@@ -74,6 +81,8 @@ class Backoff:
         a crowd that was told the same number would otherwise come back as a crowd.  After `NEVER` the delay
         is infinite: who merely sleeps it waits until cancelled, which is right.
         """
+        if verdict is Verdict.RETRY_SPREAD:
+            return self._random() * self._policy.spread_s
         self.failures += 1
         jitter_s = self._random() * self._ceiling_s
         self._ceiling_s = min(self._ceiling_s * 2, self._policy.longest_s)
@@ -118,18 +127,22 @@ _CLOSE_CODES: Final[dict[int, tuple[Verdict, str]]] = {
         Verdict.RETRY,
         "the server dropped us as a slow reader (its send buffer was full): this process or its network lags",
     ),
+    4001: (Verdict.NEVER, "the server does not accept the credentials"),
+    4002: (Verdict.RETRY, "we read too slowly, or did not answer two of the server's pings"),
+    4003: (Verdict.RETRY_SPREAD, "the server is about to go, and wants us to come back in a moment"),
+    4008: (Verdict.NEVER, "the server says we broke its policy, which dialling again would repeat"),
 }
 """RFC 6455, section 7.4, and the IANA registry, with what was seen on the CLOB feeds: 1006 for wrong credentials and
 for accidents alike, 1008 for an early PING, 1013 "slow consumer".  1006 comes from no wire: it is the name for a
 stream that ended without a close frame."""
 
-CLOB_CLOSE_VERDICTS: Final[Mapping[int, Verdict]] = MappingProxyType(
+CLOSE_VERDICTS: Final[Mapping[int, Verdict]] = MappingProxyType(
     {code: verdict for code, (verdict, _) in _CLOSE_CODES.items()}
 )
-"""Close-code policy of the `market` and `user` feeds."""
+"""Close-code policy of all feeds; the codes from 4001 are PolyBolt's."""
 
 
-def close_verdict(code: int, table: Mapping[int, Verdict] = CLOB_CLOSE_VERDICTS) -> Verdict:
+def close_verdict(code: int, table: Mapping[int, Verdict] = CLOSE_VERDICTS) -> Verdict:
     """What a close code says about dialling again.
 
     A code that is not in the table is worth a retry, but not a quick one: it may well be a rule we do not know.

@@ -111,7 +111,7 @@ def parse_request(verb: str, payload: bytes) -> Any:
     for name in fields:
         if name not in known:
             takes = f"the fields of {verb!r} are {', '.join(known)}" if known else f"{verb!r} takes none"
-            raise _bad(name[:80], f"there is no such field; {takes}")
+            raise bad(name[:80], f"there is no such field; {takes}")
     try:
         request = msgspec.convert(fields, REQUESTS[verb])
     except msgspec.ValidationError as error:

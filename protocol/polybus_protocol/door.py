@@ -1,33 +1,18 @@
 """The door for those who only want to parse."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 from .events import Event
+from .feeds.dialect import Dialect
 from .feeds.market import MarketDialect
 from .feeds.polybolt import PolyboltDialect
-from .feeds.reading import Heard, Word, stray_word, unknown
+from .feeds.reading import Aside, Word, stray_word, unknown
 from .feeds.rtds import RtdsDialect
 from .feeds.sports import SportsDialect
 from .feeds.user import UserDialect
 
-
-class Reader(Protocol):
-    """As much of a feed's language as it takes to read it."""
-
-    @property
-    @abstractmethod
-    def words(self) -> Mapping[bytes, Word]:
-        """What the plain-text frames of this feed mean."""
-
-    @abstractmethod
-    def read(self, frame: bytes) -> Sequence[Heard]:
-        """Read one JSON frame."""
-
-
-DIALECTS: Mapping[str, Callable[[], Reader]] = MappingProxyType(
+DIALECTS: Mapping[str, Callable[[], Dialect]] = MappingProxyType(
     {
         "market": MarketDialect,
         "user": UserDialect,
@@ -60,7 +45,7 @@ def decode(feed: str, frame: str | bytes) -> list[Event]:
     data = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
     text = data.strip()
     if text.startswith((b"{", b"[")):
-        return [heard for _, heard in dialect.read(text) if isinstance(heard, Event)]
+        return [heard for _, heard in dialect.read(text) if not isinstance(heard, Aside)]
     meaning = dialect.words.get(text)
     if meaning is Word.REFUSAL:
         return [unknown(feed, "refused", "the venue refused our last message", data)]

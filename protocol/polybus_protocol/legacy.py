@@ -30,7 +30,13 @@ TYPES = {
 CHANNELS = {"activity": "rtds", "crypto_prices": "rtds"}
 """Old channels that are topics of a feed today; `market` and `user` kept their names."""
 
-FEED_OF_TYPE = {"order": "user", "trade": "user", "trades": "rtds", "orders_matched": "rtds", "update": "rtds"}
+FEED_OF_TYPE = {
+    "order": "user",
+    "trade": "user",
+    "trades": "rtds",
+    "orders_matched": "rtds",
+    "update": "rtds",
+}
 """The feed of an old event type where the request names no channel; all others are of the market feed."""
 
 DELIVERY = {"notification": "subjects"}

@@ -1,24 +1,24 @@
-"""The venue's own sequence numbers, where it has any: what it left out, per connection and channel."""
+"""The venue's own sequence numbers, where it has any: what it left out, per channel of one connection."""
+
+from .feeds.reading import Upstream
 
 
 class ChannelSequence:
-    """Counts the frames that never came; for one connection, since the numbers start anew with each."""
+    """What is missing of the channels of one connection, by the venue's own numbering.
+
+    A connection starts with none seen.  The first frame of a channel only sets the number to go on from:
+    what came before it belongs to no stream that was live.
+    """
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
 
-    def missing(self, channel: str, seq: int, dropped: int = 0) -> int:
-        """How many frames of a channel are missing before this one.
+    def missing(self, upstream: Upstream) -> int:
+        """Take in the number of a frame; how many frames before it never arrived.
 
-        What the venue says it dropped has no number of its own, or leaves a hole: the larger of the two
-        counts, so that neither is told twice.  The first number of a connection is taken as it is.
-
-        Args:
-            channel: the channel's name.
-            seq: this frame's number.
-            dropped: how many the venue says it left out before this frame.
+        Whether frames that the venue dropped have numbers is not documented, so of the hole and its own
+        count the larger one is believed.  A number that does not rise tells of no loss.
         """
-        last = self._last.get(channel)
-        self._last[channel] = seq if last is None else max(seq, last)
-        hole = 0 if last is None else max(seq - last - 1, 0)
-        return max(hole, dropped)
+        last = self._last.get(upstream.channel, upstream.count - 1)
+        self._last[upstream.channel] = max(last, upstream.count)
+        return max(upstream.count - last - 1, upstream.dropped)

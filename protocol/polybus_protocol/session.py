@@ -20,12 +20,12 @@ from .cargo import Cargo, OpenStream
 from .commons import Commons
 from .directory import MarketDirectory
 from .events import LOSSY_KINDS, Event, MarketEvent, TickSizeChange, Unknown, VenueMarketEvent
-from .feeds.dialect import Dialect
-from .feeds.reading import Meaning, Reply, Upstream, Word, stray_word, unknown
+from .feeds.dialect import Dialect, Proof
+from .feeds.reading import Aside, Meaning, Reply, Upstream, Word, stray_word, unknown
 from .loss import concerned
 from .profile import FeedProfile
 from .sequence import ChannelSequence
-from .signals import Live, Overdue, Refused, Signal, Tapped
+from .signals import Live, Overdue, Signal, Tapped
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
 from .waits import Waits
@@ -105,7 +105,7 @@ class Session:
         """
         new = {key: stream for key, stream in wanted if key not in self.cargo.keys}
         if new:
-            needs_admission = self.state is State.FRESH and self._dialect.admission() is not None
+            needs_admission = self.state is State.FRESH and self._dialect.proof is Proof.ANSWERED
             self._on(Input.ADMISSION_DUE if needs_admission else Input.WANTED, new, now)
 
     def unsubscribe(self, keys: Iterable[str]) -> None:
@@ -128,6 +128,17 @@ class Session:
         """
         carried = [key for key in dict.fromkeys(keys) if key in self.streams]
         return self._on(Input.DOUBTED, carried, reason, detail, now, time)
+
+    @property
+    def is_authenticated(self) -> bool | None:
+        """Whether the venue knows who we are; None where it need not, and while nothing tells."""
+        match self._dialect.proof:
+            case Proof.NONE:
+                return None
+            case Proof.SILENT:
+                return self.has_data or None
+            case Proof.ANSWERED:
+                return self.state is State.OPEN
 
     # --- what arrives ------------------------------------------------------------------------------
 
@@ -153,10 +164,7 @@ class Session:
 
         publications: list[Publication] = []
         streams, connection = self.streams, self._connection
-        keyed = self._dialect.read(frame)
-        if self._dialect.said:
-            publications += self._heed(now, time)
-        for key, event in keyed:
+        for key, event in self._dialect.read(frame):
             if key is None:
                 publications += self._publish_shared(event, now, time)
                 continue
@@ -387,43 +395,34 @@ class Session:
         if isinstance(event, MarketEvent) and self._directory.market_of(event.asset) is None:
             self._directory.learn(event.market, event.asset)
 
-    def _heed(self, now: float, time: int) -> list[Publication]:
-        """Take in what the venue said beside its events."""
-        publications: list[Publication] = []
-        for said in self._dialect.take_said():
-            if isinstance(said, Upstream):
-                publications += self._heed_sequence(said, time)
-            else:
-                publications += self._heed_reply(said, now, time)
-        return publications
-
-    def _heed_reply(self, reply: Reply, now: float, time: int) -> list[Publication]:
-        if reply.meaning is Meaning.ADMITTED:
-            return self._on(Input.ADMITTED, now)
-        if reply.meaning is Meaning.REJECTED:
-            return self._on(Input.REJECTED, reply.text, time)
-        if reply.meaning is Meaning.REFUSED:
-            self._signals.append(Refused(reply.text))
+    def _heed(self, aside: Aside, now: float, time: int) -> list[Publication]:
+        """Take in what the venue says beside its events."""
+        if isinstance(aside, Upstream):
+            return self._heed_count(aside, time)
+        if isinstance(aside, Reply):
+            if aside.meaning is Meaning.ADMITTED:
+                return self._on(Input.ADMITTED, now)
+            if aside.meaning is Meaning.REJECTED:
+                return self._on(Input.REJECTED, aside.code, time)
         return []
 
-    def _heed_sequence(self, upstream: Upstream, time: int) -> list[Publication]:
-        """The venue numbers what it sends: what it left out is a loss on every stream of the channel."""
-        missing = self._sequence.missing(upstream.channel, upstream.seq, upstream.dropped)
+    def _heed_count(self, upstream: Upstream, time: int) -> list[Publication]:
+        """What the venue left out is a loss on every stream of the channel."""
+        missing = self._sequence.missing(upstream)
         if not missing:
             return []
+        detail = f"the venue left out {missing} frames of the channel {upstream.channel}"
         return [
             gap
-            for key, stream in self.streams.items()
-            if key.startswith(upstream.streams)
-            for gap in stream.interrupt(
-                "upstream_loss",
-                time,
-                detail=f"the venue left out {missing} frames of {upstream.channel}",
-                connection=self._connection,
-            )
+            for stream in self.streams.values()
+            if (stream.answers or "").startswith(f"{upstream.channel}:")
+            for gap in stream.interrupt("upstream_loss", time, detail=detail, connection=self._connection)
         ]
 
     def _publish_shared(self, event: Event, now: float, time: int) -> list[Publication]:
+        """Publish what belongs to no stream of this connection alone; asides are not for publishing."""
+        if isinstance(event, Aside):
+            return self._heed(event, now, time)
         lost: list[Publication] = []
         if isinstance(event, VenueMarketEvent):
             self.has_data, self.last_data_at = True, now

@@ -25,10 +25,4 @@ class Tapped(msgspec.Struct, frozen=True):
     event: Event
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """Signal: the venue has refused what was asked of it, and says why."""
-
-    reason: str
-
-
-type Signal = Live | Overdue | Tapped | Refused
+type Signal = Live | Overdue | Tapped

@@ -159,7 +159,11 @@ def family_of(event: Event) -> str:
     """The family of an event's subject; a gap belongs to the one whose ids it has."""
     if not isinstance(event, Gap):
         return event.family
-    return next(family for family, names in FAMILIES.items() if names and UNSET not in _values(event, names))
+    return next(
+        family
+        for family, names in FAMILIES.items()
+        if names and all(getattr(event, attribute_of(name), UNSET) is not UNSET for name in names)
+    )
 
 
 def ids_of(event: Event) -> tuple[str | None, ...]:

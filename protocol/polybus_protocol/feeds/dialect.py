@@ -1,12 +1,25 @@
 """What a feed must be able to say and to read; the state machine that says it when is the same for all."""
 
+import enum
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from ..backoff import Verdict
 from ..events import Event
-from .reading import Keyed, Said, Word
+from .reading import Keyed, Word
+
+EVERYTHING = "*"
+"""The key of everything a feed can give."""
+
+
+class Proof(enum.Enum):
+    """Whether a feed wants to know who asks, and whether it says what it thinks of the answer."""
+
+    NONE = enum.auto()
+    SILENT = enum.auto()
+    """The opening message holds credentials, and nothing tells whether they were accepted but data."""
+    ANSWERED = enum.auto()
+    """Credentials go first, and are accepted or not in so many words."""
 
 
 class Dialect(Protocol):
@@ -26,12 +39,16 @@ class Dialect(Protocol):
         """The text that keeps the connection alive; None where the server does the asking."""
 
     @property
+    def proof(self) -> Proof:
+        """Whether the feed wants to know who asks."""
+
+    @property
     def words(self) -> Mapping[bytes, Word]:
         """What the plain-text frames of this feed mean."""
 
     @property
-    def close_verdicts(self) -> Mapping[int, Verdict]:
-        """What the close codes of this feed say about dialling again."""
+    def repeated(self) -> int:
+        """How many events were left out because they had been read before."""
 
     @property
     def unknown_fields(self) -> Counter[str]:
@@ -40,13 +57,6 @@ class Dialect(Protocol):
     @property
     def has_snapshots(self) -> bool:
         """Whether asking for a key again brings a snapshot; where it does not, a doubt is only announced."""
-
-    @property
-    def said(self) -> Sequence[Said]:
-        """What the frames read so far said beside their events."""
-
-    def take_said(self) -> Sequence[Said]:
-        """The same, handed out once."""
 
     def is_quiet(self, key: str) -> bool:
         """Whether a key may be silent for ever without anything being wrong."""
@@ -61,7 +71,7 @@ class Dialect(Protocol):
         """
 
     def admission(self) -> str | None:
-        """The message that must be accepted before anything else; None where nothing of the kind is needed."""
+        """The message that must be accepted before anything else; None unless `proof` is answered."""
 
     def opening(self, keys: Collection[str]) -> str | None:
         """The first message of a connection, which opens the subscription; None where there is none."""
@@ -74,3 +84,27 @@ class Dialect(Protocol):
 
     def read(self, frame: bytes) -> list[Keyed]:
         """Read one JSON frame; never raises for anything the venue may send."""
+
+
+class Manners:
+    """What most feeds have in common; a dialect overrides what is different about its own."""
+
+    proof: Proof = Proof.NONE
+    has_snapshots: bool = False
+    quiet_keys: frozenset[str] = frozenset()
+    """Keys that may be silent for ever."""
+    repeated: int = 0
+
+    def is_quiet(self, key: str) -> bool:
+        """See `Dialect`."""
+        return key in self.quiet_keys
+
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:  # noqa: ARG002
+        """See `Dialect`: an event answers its own key, or the one that stands for everything."""
+        if key in keys:
+            return key
+        return EVERYTHING if EVERYTHING in keys else None
+
+    def admission(self) -> str | None:
+        """See `Dialect`."""
+        return None

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from ..backoff import CLOB_CLOSE_VERDICTS, Verdict
 from ..events import (
     BestBidAsk,
     Book,
@@ -28,6 +27,7 @@ from ..events import (
     PriceChange,
     TickSizeChange,
 )
+from .dialect import EVERYTHING, Manners
 from .market_wire import (
     WireBestBidAsk,
     WireBook,
@@ -42,7 +42,6 @@ from .market_wire import (
 from .reading import (
     UNREADABLE,
     Keyed,
-    Said,
     Word,
     milliseconds,
     present,
@@ -55,7 +54,7 @@ from .reading import (
 
 FEED = "market"
 
-VENUE = "*"
+VENUE = EVERYTHING
 """The key of interest in the whole venue: a connection with an empty asset list hears `new_market`."""
 
 _HOT_TAIL = b'"event_type":"price_change"}'
@@ -274,7 +273,7 @@ class _Kind(msgspec.Struct, gc=False):
 _read_kind = msgspec.json.Decoder(_Kind).decode
 
 
-class MarketDialect:
+class MarketDialect(Manners):
     """The language of the market feed, as one connection speaks it.
 
     Args:
@@ -287,8 +286,7 @@ class MarketDialect:
     feed: str = FEED
     ping: str = "PING"
     has_snapshots: bool = True
-    said: Sequence[Said] = ()
-    close_verdicts: Mapping[int, Verdict] = CLOB_CLOSE_VERDICTS
+    quiet_keys: frozenset[str] = frozenset({VENUE})
     words: Mapping[bytes, Word] = MappingProxyType(
         {
             b"PONG": Word.KEEPALIVE,
@@ -305,19 +303,8 @@ class MarketDialect:
         self.unknown_fields: Counter[str] = Counter()
         """How often a field was met that this version does not know, by `event_type.field`."""
 
-    def take_said(self) -> Sequence[Said]:
-        """Nothing, ever: this feed acknowledges nothing and numbers nothing."""
-        return self.said
-
-    def is_quiet(self, key: str) -> bool:
-        """Only the whole venue is: a book that was asked for comes at once."""
-        return key == VENUE
-
     def answers(self, key: str, event: Event, keys: Collection[str]) -> None:
         """No stream opens by itself: an event of an asset that was not asked for is a mirrored entry."""
-
-    def admission(self) -> None:
-        """Nobody has to say who they are."""
 
     def opening(self, keys: Collection[str]) -> str:
         """The message that opens the subscription; a second one would be an `INVALID OPERATION`."""

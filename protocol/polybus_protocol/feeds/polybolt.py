@@ -21,6 +21,7 @@ from ..errors import LocalProtocolError
 from ..events import Event, PriceQuote
 from .careful import Drift, Element, read_frame
 from .credentials import Credentials
+from .dialect import Manners, Proof
 from .polybolt_wire import (
     WireData,
     WireFilter,
@@ -31,7 +32,7 @@ from .polybolt_wire import (
     WireSubscription,
 )
 from .prices import Series, WirePoint, WirePrice, price_event
-from .reading import UNREADABLE, Heard, Reply, Upstream, Word, present, unknown, write
+from .reading import UNREADABLE, Keyed, Reply, Upstream, Word, present, unknown, write
 from .values import Loose, decimal, moment, text
 
 FEED = "polybolt"
@@ -92,28 +93,7 @@ def key_for(channel: str, symbol: str) -> str:
     return f"{channel}:{symbol.lower()}"
 
 
-class ChannelSequence:
-    """What is missing of the channels of one connection, by the venue's own numbering.
-
-    A connection starts with none seen.  The first frame of a channel only sets the number to go on from:
-    what came before it belongs to no stream that was live.
-    """
-
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def missing(self, upstream: Upstream) -> int:
-        """Take in the number of a frame; how many frames before it never arrived.
-
-        Whether frames that the venue dropped have numbers is not documented, so of the hole and its own
-        count the larger one is believed.  A number that does not rise tells of no loss.
-        """
-        last = self._last.get(upstream.channel, upstream.seq - 1)
-        self._last[upstream.channel] = max(last, upstream.seq)
-        return max(upstream.seq - last - 1, upstream.dropped)
-
-
-class PolyboltDialect:
+class PolyboltDialect(Manners):
     """The language of PolyBolt, as one connection speaks it.
 
     Args:
@@ -124,7 +104,8 @@ class PolyboltDialect:
     feed: str = FEED
     ping: str = '{"op":"ping","rid":"p1"}'
     """Optional: the server pings by itself, below the frames.  The answer shows that it still reads us."""
-    quiet_keys: frozenset[str] = frozenset()
+    proof: Proof = Proof.ANSWERED
+    has_snapshots: bool = True
     words: Mapping[bytes, Word] = MappingProxyType({b"": Word.IDLE})
     """There are no words here."""
 
@@ -141,7 +122,11 @@ class PolyboltDialect:
         """How often a field was met that this version does not know, by `channel.field` or `op.field`."""
         return self._drift.fields
 
-    def auth(self) -> str | None:
+    def is_quiet(self, key: str) -> bool:
+        """Equities are, while their exchange is closed."""
+        return key.startswith("price.equity")
+
+    def admission(self) -> str | None:
         """The message that comes first; None without credentials.  It must not be logged.
 
         Wait for the `Reply` `authed` before asking for anything.
@@ -176,7 +161,7 @@ class PolyboltDialect:
         keys = self._asked.get(reply.rid or "", ())
         return tuple(key for key in keys if reply.channel is None or key.startswith(f"{reply.channel}:"))
 
-    def read(self, frame: bytes) -> list[Heard]:
+    def read(self, frame: bytes) -> list[Keyed]:
         """Read one JSON frame: its events in order, with `unknown` ones for what cannot be read.
 
         An answer comes as a `Reply`, one that refuses beside an `unknown` event for people; data comes after
@@ -209,7 +194,7 @@ class PolyboltDialect:
         window = TWAP_WINDOW_S if channel.endswith(".twap") else UNSET
         return WireSubscription(channel, WireFilter(symbol, window, provider=self._provider or UNSET))
 
-    def _read_element(self, element: Element) -> list[Heard]:
+    def _read_element(self, element: Element) -> list[Keyed]:
         head = _read_head(element)
         if head.op is not None:
             return self._read_reply(element)
@@ -225,14 +210,14 @@ class PolyboltDialect:
             *self._read_data(data, element),
         ]
 
-    def _read_data(self, data: WireData, element: Element) -> list[Heard]:
+    def _read_data(self, data: WireData, element: Element) -> list[Keyed]:
         # The frame has its number whatever is in it, so a payload that cannot be read fails alone.
         try:
             return self._read_payload(data, element)
         except UNREADABLE as error:
             return [(None, unknown(FEED, "malformed", f"the payload cannot be read: {error}", element))]
 
-    def _read_payload(self, data: WireData, element: Element) -> list[Heard]:
+    def _read_payload(self, data: WireData, element: Element) -> list[Keyed]:
         channel, sent = data.channel, moment(data.ts)
         name = _CHANNEL.fullmatch(channel)
         if name is None:
@@ -250,12 +235,12 @@ class PolyboltDialect:
         drift = self._drift.look(channel, data.payload, WirePrice, {"data": WirePoint})
         return [(key_for(channel, price.symbol), price_event(price, series, sent)), *drift]
 
-    def _read_reply(self, element: Element) -> list[Heard]:
+    def _read_reply(self, element: Element) -> list[Keyed]:
         wire = _read_reply(element)
         if wire.op not in REPLIES:
             return [(None, unknown(FEED, "event", f"the unknown op {wire.op[:80]!r}", element))]
         reply = Reply(wire.op, text(wire.rid), present(wire.channel), present(wire.code), present(wire.nonce))
-        heard: list[Heard] = [(None, reply), *self._drift.look(wire.op, element, WireReply)]
+        heard: list[Keyed] = [(None, reply), *self._drift.look(wire.op, element, WireReply)]
         if reply.op == "error":
             code = reply.code or "no code"
             why = f"{code}: {ERROR_CODES.get(code, 'an unknown code')}"[:200]

@@ -8,6 +8,17 @@ import msgspec
 
 from ..events import MAX_RAW_CHARS, Event, Unknown
 
+type Keyed = tuple[str | None, Event]
+"""An event and what it is about, in the terms of interest (for the market feed: its asset).
+
+None where it answers no single interest: what concerns a whole market, what could not be read, and what
+is an `Aside`.
+"""
+
+
+class Aside(Event):
+    """What the venue says beside its events; the session's business, never published."""
+
 
 class Meaning(enum.Enum):
     """What the venue's answer to one of our messages means."""
@@ -22,39 +33,8 @@ class Meaning(enum.Enum):
     """It did what we asked, or had nothing to say."""
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """The venue's answer to one of our messages; no event."""
-
-    meaning: Meaning
-    text: str
-    """What it said, for people."""
-
-
-class Upstream(msgspec.Struct, frozen=True):
-    """The venue's own number of a frame, which says what it left out; no event."""
-
-    channel: str
-    seq: int
-    """Rises by one per connection and channel."""
-    dropped: int
-    """Frames it left out because we were slow."""
-    streams: str
-    """What the keys of the channel's streams begin with."""
-
-
-type Said = Reply | Upstream
-"""What the venue says beside its events."""
-
-type Keyed = tuple[str | None, Event]
-"""An event and the key of its stream (for the market feed: its asset).
-
-None where it belongs to no stream of one connection: what concerns a whole market, and what could not be
-read.
-"""
-
-
-class Reply(msgspec.Struct, frozen=True, gc=False):
-    """The venue's answer to one of our messages: nothing to publish, but the session's business."""
+class Reply(Aside, tag="reply"):
+    """The venue's answer to one of our messages."""
 
     op: str
     """What it answers: `subscribed`, `unsubscribed`, `authed`, `pong`, `challenge` or `error`."""
@@ -65,19 +45,27 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     """What is wrong, where `op` is `error`."""
     nonce: str | None = None
 
+    @property
+    def meaning(self) -> Meaning:
+        """What it means for the session."""
+        if self.op == "authed":
+            return Meaning.ADMITTED
+        if self.op != "error":
+            return Meaning.NOTED
+        # `auth_unavailable` is the venue's own trouble, and passes.
+        is_final = (self.code or "").startswith("auth_") and self.code != "auth_unavailable"
+        return Meaning.REJECTED if is_final else Meaning.REFUSED
 
-class Upstream(msgspec.Struct, frozen=True, gc=False):
+
+class Upstream(Aside, tag="upstream"):
     """The venue's own numbering of what it sends; stands before the event of the same frame."""
 
     channel: str
-    seq: int
+    count: int
     """Consecutive on one channel of one connection."""
     dropped: int = 0
     """Frames of the channel that the venue says it gave up on, because we were slow."""
 
-
-type Heard = tuple[str | None, Event | Reply | Upstream]
-"""A `Keyed`, or, without a key, something that is no event and is not published."""
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for a text that is no JSON or not of the expected shape, or nested too deeply."""

@@ -33,6 +33,7 @@ from ..events import (
     Unknown,
 )
 from .careful import Drift, Element, Nested, read_frame
+from .dialect import Manners
 from .market import MarketDialect
 from .prices import E18_DIGITS, Series, WirePoint, WirePrice, price_event
 from .reading import Keyed, Word, present, unknown, without_blanks, write
@@ -70,10 +71,9 @@ UNKNOWN_OUTCOME = 999
 """The venue's `outcomeIndex` where it does not know the outcome."""
 
 
-def covers(interest: str, key: str) -> bool:
-    """Whether who is interested in this wants the events of that key, filters apart."""
-    wanted = interest.partition("#")[0]
-    return wanted == key or (wanted.endswith("/*") and key.startswith(wanted[:-1]))
+FILTERS = ("event_slug", "market", "symbol")
+"""What we filter by ourselves, as `topic/type?name=value`: the venue's own filters deliver nothing to some
+(real-time-data-client issue 34)."""
 
 
 def refusal(interest: str) -> str | None:
@@ -82,6 +82,11 @@ def refusal(interest: str) -> str | None:
     if not (topic and slash and type_):
         return f"{interest[:80]!r} is not of the form `topic/type` or `topic/*`"
     return RETIRED.get(topic)
+
+
+def _asked_for(key: str) -> str:
+    """What the venue is asked for; our own filter, after a `?`, is none of its business."""
+    return key.partition("?")[0]
 
 
 def _activity[A: ActivityEvent](kind: type[A]) -> Callable[[WireActivity, int | None], A]:
@@ -189,7 +194,7 @@ _read_envelope = msgspec.json.Decoder(WireEnvelope).decode
 _read_error = msgspec.json.Decoder(WireError).decode
 
 
-class RtdsDialect:
+class RtdsDialect(Manners):
     """The language of RTDS, as one connection speaks it.
 
     Args:
@@ -198,7 +203,6 @@ class RtdsDialect:
 
     feed: str = FEED
     ping: str = "PING"
-    quiet_keys: frozenset[str] = frozenset()
     words: Mapping[bytes, Word] = MappingProxyType(
         {b"": Word.KEEPALIVE, b"PONG": Word.KEEPALIVE, b"pong": Word.KEEPALIVE}
     )
@@ -207,6 +211,7 @@ class RtdsDialect:
     def __init__(self, wallet: str | None = None) -> None:
         self._wallet = wallet
         self._drift = Drift(FEED)
+        self._asked: Counter[str] = Counter()
         self._market = MarketDialect()
         self._user = UserDialect()
 
@@ -215,25 +220,46 @@ class RtdsDialect:
         """How often a field was met that this version does not know, by `topic/type.field`."""
         return self._drift.fields
 
+    def is_quiet(self, key: str) -> bool:
+        """Comments are, and whatever we filter ourselves: only a whole topic always has something to say."""
+        return key.startswith("comments/") or "?" in key
+
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:
+        """An event answers its topic and type, all of its topic, or either with a filter that lets it pass."""
+        topic = key.partition("/")[0]
+        names = (f"?{name}={value}" for name in FILTERS if (value := getattr(event, name, None)))
+        for filter_ in ("", *names):
+            for type_ in (key, f"{topic}/*"):
+                if f"{type_}{filter_}" in keys:
+                    return f"{type_}{filter_}"
+        return None
+
     def opening(self, keys: Collection[str]) -> str:
         """The first message, which is like any other.
 
         Raises:
             LocalProtocolError: a key is one of those that `refusal` refuses.
         """
-        return self._request("subscribe", keys)
+        self._asked.clear()
+        return self.subscribe(keys) or self._request("subscribe", [])
 
     def subscribe(self, keys: Collection[str]) -> str | None:
-        """The message that adds subscriptions; None without keys.
+        """The message that adds subscriptions; None if the venue sends all of it already.
 
         Raises:
             LocalProtocolError: a key is one of those that `refusal` refuses.
         """
-        return self._request("subscribe", keys) if keys else None
+        new = [asked for asked in dict.fromkeys(map(_asked_for, keys)) if not self._asked[asked]]
+        self._asked.update(map(_asked_for, keys))
+        return self._request("subscribe", new) if new else None
 
     def unsubscribe(self, keys: Collection[str]) -> str | None:
-        """The message that takes subscriptions back; None without keys."""
-        return self._request("unsubscribe", keys) if keys else None
+        """The message that takes subscriptions back; None if other keys still need all of it."""
+        self._asked.subtract(map(_asked_for, keys))
+        old = [asked for asked in dict.fromkeys(map(_asked_for, keys)) if self._asked[asked] <= 0]
+        for asked in old:
+            del self._asked[asked]
+        return self._request("unsubscribe", old) if old else None
 
     def read(self, frame: bytes) -> list[Keyed]:
         """Read one JSON frame: its events in order, with `unknown` ones for what cannot be read.

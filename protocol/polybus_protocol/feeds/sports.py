@@ -1,8 +1,8 @@
 """The sports feed: it asks nothing, it says everything to everyone.
 
 Facts: docs.polymarket.com sports pages, and 229 frames captured on 2026-07-25, whose key sets differ by
-sport.  No element names its kind, so every object with a field of a game is a game's update.  Interest is
-`EVERY_GAME` only, and so is the key of every event.
+sport.  No element names its kind, so every object with a field of a game is a game's update.  The key of
+every event is `EVERY_GAME`.
 """
 
 from collections import Counter
@@ -11,15 +11,16 @@ from types import MappingProxyType
 
 import msgspec
 
-from ..events import EventState, SportResult
+from ..events import Event, EventState, SportResult
 from .careful import Drift, Element, read_frame
+from .dialect import EVERYTHING, Manners
 from .reading import Keyed, Word, present, unknown
 from .values import ABSENT, Loose, iso_moment, text
 
 FEED = "sports"
 
-EVERY_GAME = "*"
-"""The one key: the feed has no filter."""
+EVERY_GAME = EVERYTHING
+"""The key of all games.  The feed has no filter; ours are `league=<league>`."""
 
 
 class WireEventState(msgspec.Struct, rename="camel", gc=False):
@@ -68,14 +69,12 @@ _read_game = msgspec.json.Decoder(WireGame).decode
 _NOTHING = WireGame()
 
 
-class SportsDialect:
+class SportsDialect(Manners):
     """The language of the sports feed, as one connection speaks it."""
 
     feed: str = FEED
     ping: str | None = None
     """The server asks, every 5 s, and closes 10 s later if it gets no answer."""
-    quiet_keys: frozenset[str] = frozenset({EVERY_GAME})
-    """There may be no game on."""
     words: Mapping[bytes, Word] = MappingProxyType({b"ping": Word.PING, b"PING": Word.PING, b"": Word.IDLE})
 
     def __init__(self) -> None:
@@ -85,6 +84,15 @@ class SportsDialect:
     def unknown_fields(self) -> Counter[str]:
         """How often a field was met that this version does not know, by `sport_result.field`."""
         return self._drift.fields
+
+    def is_quiet(self, key: str) -> bool:  # noqa: ARG002
+        """All are: there may be no game on."""
+        return True
+
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:
+        """A game answers its league, or the wish for all games."""
+        league = f"league={event.league}" if isinstance(event, SportResult) else key
+        return super().answers(league, event, keys)
 
     def opening(self, keys: Collection[str]) -> str | None:  # noqa: ARG002 - all feeds take the same questions
         """Nothing: whoever connects is told everything."""

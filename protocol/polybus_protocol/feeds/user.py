@@ -6,7 +6,7 @@ says which interest that answers.  The venue says nothing about credentials, nei
 nor when they are wrong.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
@@ -14,16 +14,17 @@ import msgspec
 from msgspec import UNSET
 
 from ..errors import LocalProtocolError
-from ..events import MakerOrder, Order, Trade
+from ..events import Event, MakerOrder, Order, Trade
 from .careful import Drift, Element, read_frame
 from .credentials import Credentials
+from .dialect import EVERYTHING, Manners, Proof
 from .reading import Keyed, Word, present, unknown, write
 from .user_wire import WireMakerOrder, WireOpening, WireOperation, WireOrder, WireTrade
 from .values import decimal, difference, moment, number
 
 FEED = "user"
 
-ACCOUNT = "*"
+ACCOUNT = EVERYTHING
 """The key of interest in all markets of the account."""
 
 CANCELED = "CANCELED"
@@ -31,11 +32,6 @@ CANCELED = "CANCELED"
 
 STATUS_PREFIXES = ("TRADE_STATUS_", "ORDER_STATUS_")
 """What the venue's enums put before a status, elsewhere than on this feed."""
-
-
-def covers(interest: str, key: str) -> bool:
-    """Whether who is interested in this wants the events of that key."""
-    return interest in (ACCOUNT, key)
 
 
 def duplicate_key(event: Order | Trade) -> tuple[str | None, ...]:
@@ -61,7 +57,11 @@ _read_order = msgspec.json.Decoder(WireOrder).decode
 _read_trade = msgspec.json.Decoder(WireTrade).decode
 
 
-class UserDialect:
+REMEMBERED_EVENTS = 10_000
+"""Orders and trades whose repetition is recognised; a repetition follows within seconds."""
+
+
+class UserDialect(Manners):
     """The language of the user feed, as one connection speaks it for one account.
 
     Args:
@@ -71,7 +71,7 @@ class UserDialect:
 
     feed: str = FEED
     ping: str = "PING"
-    quiet_keys: frozenset[str] = frozenset({ACCOUNT})
+    proof: Proof = Proof.SILENT
     words: Mapping[bytes, Word] = MappingProxyType(
         {
             b"PONG": Word.KEEPALIVE,
@@ -85,11 +85,18 @@ class UserDialect:
         self._account = account
         self._credentials = credentials
         self._drift = Drift(FEED)
+        self._seen: OrderedDict[tuple[str | None, ...], None] = OrderedDict()
+        self.repeated = 0
+        """Events that said again what an earlier one had said."""
 
     @property
     def unknown_fields(self) -> Counter[str]:
         """How often a field was met that this version does not know, by `event_type.field`."""
         return self._drift.fields
+
+    def is_quiet(self, key: str) -> bool:  # noqa: ARG002
+        """All are: an account may do nothing for days."""
+        return True
 
     def opening(self, keys: Collection[str]) -> str:
         """The message that opens the subscription.  It holds the secret: it must not be logged.
@@ -119,7 +126,20 @@ class UserDialect:
 
         Never raises for anything the venue may send.
         """
-        return read_frame(FEED, frame, self._read_element)
+        return [keyed for keyed in read_frame(FEED, frame, self._read_element) if self._is_new(keyed[1])]
+
+    def _is_new(self, event: Event) -> bool:
+        """Overlapping subscriptions deliver each event twice (nautilus_trader issue 3403)."""
+        if not isinstance(event, Order | Trade):
+            return True
+        key = duplicate_key(event)
+        if key in self._seen:
+            self.repeated += 1
+            return False
+        self._seen[key] = None
+        if len(self._seen) > REMEMBERED_EVENTS:
+            self._seen.popitem(last=False)
+        return True
 
     def _read_element(self, element: Element) -> list[Keyed]:
         match _read_kind(element).event_type:
