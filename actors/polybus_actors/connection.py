@@ -9,12 +9,14 @@ import enum
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import anyio
 import msgspec
 
 from polybus_protocol.backoff import Backoff, Verdict, close_reason, close_verdict
+from polybus_protocol.cargo import Cargo, OpenStream
 from polybus_protocol.commons import Commons
 from polybus_protocol.directory import MarketDirectory
 from polybus_protocol.feeds.dialect import Dialect
@@ -52,9 +54,9 @@ class Phase(enum.Enum):
 
 
 class Carry(msgspec.Struct, frozen=True):
-    """Message: carry these streams as well."""
+    """Message: carry these keys as well, each with its stream where the key is one."""
 
-    streams: list[tuple[str, Stream]]
+    wanted: dict[str, Stream | None]
 
 
 class Drop(Question[None]):
@@ -94,6 +96,7 @@ class Connection:
         id: names the connection for good.
         profile: the feed's settings.
         dialect: the feed's language.
+        open_stream: makes the streams that open with their first event.
         outbox: where publications go.
         pacer: lets dials through one at a time.
         commons: the streams that the connections of a feed share.
@@ -108,6 +111,7 @@ class Connection:
         id: str,  # noqa: A002  the field's own word
         profile: FeedProfile,
         dialect: Dialect,
+        open_stream: OpenStream,
         outbox: Outbox,
         pacer: DialPacer,
         commons: Commons,
@@ -127,7 +131,8 @@ class Connection:
         self.retry_in_s: float | None = None
         self.last_frame_time: int | None = None
         """Nanoseconds since the epoch."""
-        self.streams: dict[str, Stream] = {}
+        self.cargo = Cargo(dialect, open_stream)
+        """What it carries, through all its sockets."""
         self.session: Session | None = None
         self.stopped = anyio.Event()
         """Set when the actor has ended for good."""
@@ -142,7 +147,7 @@ class Connection:
         self._backoff = Backoff(profile.backoff, random.random)
         self._past = Tally()
         self._stopping = False
-        self._unsent = b""
+        self._unsent: deque[bytes] = deque()
         self._has_unsent = anyio.Event()
         self._wire: Wire | None = None
 
@@ -159,7 +164,7 @@ class Connection:
 
     def has_asked_for(self, key: str) -> bool:
         """Whether the venue was asked for a key on the socket that is open now."""
-        return self.session is not None and self.session.state is State.OPEN and key in self.session.streams
+        return self.session is not None and self.session.state is State.OPEN and key in self.cargo.keys
 
     async def run(self) -> None:
         """Serve until told to stop.  What fails in here is a bug, and the supervisor's to judge."""
@@ -205,11 +210,17 @@ class Connection:
     async def _converse(self, wire: Wire) -> tuple[str, Verdict]:
         """Hold one conversation to its end."""
         name = f"{self.id}#{self.incarnation}"
-        self._wire, self._unsent = wire, b""
+        self._wire, self._unsent = wire, deque()
         session = self.session = Session(
-            self.profile, self._dialect, name, self._commons, self._directory, anyio.current_time()
+            self.profile,
+            self._dialect,
+            name,
+            self._commons,
+            self._directory,
+            anyio.current_time(),
+            self.cargo,
         )
-        session.subscribe(self.streams.items(), anyio.current_time())
+        session.resume(anyio.current_time())
         self._enter(Phase.OPEN, None)
         self._follow_up()
         try:
@@ -255,12 +266,13 @@ class Connection:
         while True:
             await self._has_unsent.wait()
             self._has_unsent = anyio.Event()
-            data, self._unsent = self._unsent, b""
-            try:
-                # A peer that takes nothing in is noticed by the session's watchdogs, which cancel this.
-                await wire.stream.send(data)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return  # the reader is told as well, and says so
+            while self._unsent:
+                try:
+                    # A peer that takes nothing in is noticed by the session's watchdogs, which cancel this.
+                    await wire.stream.send(self._unsent.popleft())
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    return  # the reader is told as well, and says so
+                await anyio.sleep(self.profile.frame_interval_s)
 
     async def _keep_time(self, session: Session, scope: anyio.CancelScope) -> None:
         while session.state is not State.CLOSED:
@@ -276,7 +288,9 @@ class Connection:
         """Say goodbye if there is somebody to say it to, and let go of the socket."""
         with anyio.move_on_after(self.profile.close_timeout_s if polite else 0.1):
             try:
-                await wire.stream.send(self._unsent + wire.frames.data_to_send() + wire.frames.close(1000))
+                await wire.stream.send(
+                    b"".join(self._unsent) + wire.frames.data_to_send() + wire.frames.close(1000)
+                )
                 while polite and not any(
                     isinstance(frame, PeerClosed)
                     for frame in wire.frames.receive(await wire.stream.receive(CHUNK_BYTES))
@@ -291,21 +305,22 @@ class Connection:
     async def _read_mailbox(self, scope: anyio.CancelScope) -> None:
         async for message in self.mailbox:
             match message:
-                case Carry(streams):
-                    self.streams.update(streams)
+                case Carry(wanted):
                     if self.session is not None:
-                        self.session.subscribe(streams, anyio.current_time())
+                        self.session.subscribe(wanted.items(), anyio.current_time())
                         self._on_signals([])  # somebody may wait for just this
+                    self.cargo.take(wanted)
                 case Drop(keys=keys):
-                    self._interrupt([self.streams.pop(key) for key in keys], "unsubscribed")
+                    self._interrupt([s for key in keys for s in self.cargo.streams_of(key)], "unsubscribed")
                     if self.session is not None:
                         self.session.unsubscribe(keys)
+                    self.cargo.leave(keys)
                     message.answer.give(None)
                 case Doubt(keys, reason):
                     self._doubt(keys, reason)
                 case Stop(reason=reason):
                     self._stopping = True
-                    self._interrupt(self.streams.values(), reason)
+                    self._interrupt(self.cargo.streams.values(), reason)
                     self._end_session("the gateway closed the connection", Verdict.NEVER)
                     self._enter(Phase.STOPPED, None)
                     message.answer.give(None)
@@ -337,10 +352,11 @@ class Connection:
         if signals := session.take_signals():
             self._on_signals(signals)
         unsent = wire.frames.data_to_send()
-        if session.state is State.OPEN:
-            unsent += b"".join(map(wire.frames.text, session.data_to_send()))
         if unsent:
-            self._unsent += unsent
+            self._unsent.append(unsent)
+        if session.state is not State.CLOSED:
+            self._unsent += map(wire.frames.text, session.data_to_send())
+        if self._unsent:
             self._has_unsent.set()
 
     def _end_session(self, reason: str, verdict: Verdict) -> None:

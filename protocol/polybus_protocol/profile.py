@@ -43,6 +43,8 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
     dial_timeout_s: Seconds = 10.0
     """Seconds for DNS, TCP, TLS and the WebSocket handshake together."""
+    frame_interval_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds from one message of ours to the next on a connection; PolyBolt takes 20 a second."""
     close_timeout_s: Seconds = 2.0
     """Seconds to wait for the peer's close frame once ours is out."""
     dial_interval_s: Annotated[float, Meta(ge=0)] = 0.1
@@ -64,6 +66,32 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 PROFILES: Mapping[str, FeedProfile] = MappingProxyType(
-    {"market": FeedProfile(url="wss://ws-subscriptions-clob.polymarket.com/ws/market")}
+    {
+        "market": FeedProfile(url="wss://ws-subscriptions-clob.polymarket.com/ws/market"),
+        # An account is on one connection, since overlapping ones deliver each event twice.
+        "user": FeedProfile(
+            url="wss://ws-subscriptions-clob.polymarket.com/ws/user",
+            assets_per_connection=ASSETS_PER_CONNECTION_CAP,
+        ),
+        # On the full activity 30 s of silence is abnormal (real-time-data-client issue 26).
+        "rtds": FeedProfile(
+            url="wss://ws-live-data.polymarket.com",
+            ping_interval_s=5.0,
+            data_timeout_s=30.0,
+            # One bad topic silences the whole message.
+            ids_per_frame=1,
+        ),
+        # 64 subscriptions a connection; the official clients leave 110 ms between two operations.
+        "polybolt": FeedProfile(
+            url="wss://ws-live-v2.polymarket.com/ws",
+            ping_interval_s=25.0,
+            silence_timeout_s=60.0,
+            assets_per_connection=64,
+            ids_per_frame=64,
+            frame_interval_s=0.11,
+        ),
+        # The server pings every 5 s, and that is all there is while no game is on.
+        "sports": FeedProfile(url="wss://sports-api.polymarket.com/ws"),
+    }
 )
 """The venue's feeds, with the values the evidence supports."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from .backoff import Verdict
-from .cargo import Cargo, OpenStream
+from .cargo import Cargo
 from .commons import Commons
 from .directory import MarketDirectory
 from .events import LOSSY_KINDS, Event, MarketEvent, TickSizeChange, Unknown, VenueMarketEvent
@@ -51,7 +51,7 @@ class Session:
         commons: the streams that all connections of the feed share.
         directory: remembers the market and asset pairs that pass by.
         now: see the module.
-        open_stream: makes the streams of events that answer a key, where keys are not streams.
+        cargo: what an earlier socket of the same connection carried; `resume` asks for it again.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Session:
         commons: Commons,
         directory: MarketDirectory,
         now: float,
-        open_stream: OpenStream | None = None,
+        cargo: Cargo | None = None,
     ) -> None:
         self.state = State.FRESH
         self.ended: Ended | None = None
-        self.cargo = Cargo(dialect, open_stream)
+        self.cargo = cargo or Cargo(dialect)
         """The keys and the streams this connection carries."""
         self.streams = self.cargo.streams
         self.has_data = False
@@ -105,8 +105,12 @@ class Session:
         """
         new = {key: stream for key, stream in wanted if key not in self.cargo.keys}
         if new:
-            needs_admission = self.state is State.FRESH and self._dialect.proof is Proof.ANSWERED
-            self._on(Input.ADMISSION_DUE if needs_admission else Input.WANTED, new, now)
+            self._begin_with(new, now)
+
+    def resume(self, now: float) -> None:
+        """Ask for all that an earlier socket carried."""
+        if self.cargo.keys:
+            self._begin_with({key: self.streams.get(key) for key in self.cargo.keys}, now)
 
     def unsubscribe(self, keys: Iterable[str]) -> None:
         """Stop carrying these keys, and the streams that answer them; those not carried are skipped."""
@@ -336,6 +340,10 @@ class Session:
             for stream in self.streams.values()
             for gap in stream.interrupt("connection_lost", time, detail=reason, connection=self._connection)
         ]
+
+    def _begin_with(self, wanted: dict[str, Stream | None], now: float) -> None:
+        must_prove = self.state is State.FRESH and self._dialect.proof is Proof.ANSWERED
+        self._on(Input.ADMISSION_DUE if must_prove else Input.WANTED, wanted, now)
 
     # --- their tools -------------------------------------------------------------------------------
 
