@@ -60,6 +60,11 @@ async def demo(
     from polybus_services.demo import DemoOptions, Interrupted, play
     from polybus_services.demo.screen import JsonOutput, LiveOutput, Output, PlainOutput
 
+    if invocation.has_settings:
+        raise click.UsageError(
+            "the demo starts everything itself: --config, --nats and --prefix mean nothing to it",
+            click.get_current_context(),
+        )
     if no_color:
         invocation.remember("no_color", no_color)
     console = invocation.console()
