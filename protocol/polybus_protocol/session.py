@@ -335,15 +335,12 @@ class Session:
         self._waits.asked(self._awaited(streams), now)
         return []
 
-    def _awaited(self, keys: Iterable[str]) -> list[str]:
+    def _awaited(self, keys: Collection[str]) -> list[str]:
         """Those of the keys that will deliver; the quiet ones are taken to be live as they are."""
-        awaited: list[str] = []
-        for key in keys:
-            if key in self._dialect.quiet_keys:
-                self.streams[key].live = True
-            else:
-                awaited.append(key)
-        return awaited
+        quiet = self._dialect.quiet_keys
+        for key in quiet.intersection(keys):
+            self.streams[key].live = True
+        return [key for key in keys if key not in quiet]
 
     def _repeat(self, keys: Collection[str], now: float) -> None:
         """Ask for keys again.  Re-sending an active one is ignored, so each is taken back first."""
