@@ -21,6 +21,7 @@ Start here:
 
 Settings come from a file (--config, ./polybus.toml or $POLYBUS_CONFIG) and from variables such as
 POLYBUS_NATS__URL; `polybus config` shows them all.
+
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 something needed was unreachable.
 """
 

@@ -23,6 +23,7 @@ Examples:
 
 It starts a nats-server, the simulator and a gateway of its own, on free ports, and ends them again. Switch a
 fault on while it runs, with the address it shows: curl -X PUT http://127.0.0.1:PORT/admin/faults/drop
+
 Exit status 1: the numbers of the closing summary do not agree.
 """
 )

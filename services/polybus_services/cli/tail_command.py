@@ -37,6 +37,7 @@ Examples:
   polybus tail --json | jq -r 'select(.type == "gap") | .reason'
 
 It only listens: what nobody has subscribed to (see `polybus subscribe`) is not published.
+
 Order is checked on the way: gaps, and jumps in `seq` that no gap explains, get a line of their own (with --json
 jumps go to standard error).
 """
