@@ -22,7 +22,8 @@ from polybus_protocol.directory import MarketDirectory
 from polybus_protocol.feeds.dialect import Dialect
 from polybus_protocol.framing import Binary, PeerClosed, ProtocolBroken
 from polybus_protocol.profile import FeedProfile
-from polybus_protocol.session import Session, Signal
+from polybus_protocol.session import Session
+from polybus_protocol.signals import Signal
 from polybus_protocol.states import State
 from polybus_protocol.stream import Publication, Stream
 

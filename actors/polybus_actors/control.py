@@ -36,6 +36,9 @@ Those of the other verbs are not held up."""
 RETRY_S = 1.0
 """Seconds after which asking again makes sense, as the refusals say."""
 
+READY_TIMEOUT_S = 5.0
+"""Seconds NATS may take to hand us our own first request."""
+
 type Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 """Takes a validated request, returns the reply or raises `ControlError`."""
 
@@ -72,6 +75,8 @@ class Control:
                 await group.add_endpoint(
                     name=verb, handler=self._taking(verb, tasks), metadata=_describe(verb)
                 )
+            # A round trip behind the subscriptions: once it is answered, the server knows of them.
+            await client.request(f"$SRV.PING.{SERVICE}.{service.id}", timeout=READY_TIMEOUT_S)
             ready()
             await anyio.sleep_forever()
 

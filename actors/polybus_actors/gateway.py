@@ -9,12 +9,13 @@ venue ── connection ──┘                        │
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import msgspec
 from nats.aio.client import Client
 
+from polybus_protocol.asking import keys_of, subjects_of
 from polybus_protocol.control import (
     RenewRequest,
     StatusRequest,
@@ -24,10 +25,8 @@ from polybus_protocol.control import (
 )
 from polybus_protocol.directory import MarketDirectory
 from polybus_protocol.errors import ControlError
-from polybus_protocol.feeds.market import FEED, VENUE, MarketDialect
-from polybus_protocol.interest import Interest
-from polybus_protocol.listen import subjects_of
-from polybus_protocol.profile import FeedProfile
+from polybus_protocol.feeds.dialect import Dialect
+from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.replies import (
     Renewed,
     RenewReply,
@@ -39,10 +38,12 @@ from polybus_protocol.replies import (
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import PREFIX
 
+from .accounts import Accounts
 from .bus import CLOSE_TIMEOUT_S, Bus, NatsSettings
 from .control import Control
 from .outbox import Outbox
 from .pool import Lost, Pool
+from .pools import Pools
 from .registry import Registry, Renew, Subscribe, Unsubscribe
 from .report import status_reply, subscription_info
 from .store import Store
@@ -69,28 +70,28 @@ class Gateway:
     Args:
         settings: of the gateway itself.
         nats: where NATS is.
-        profile: of the market feed.
+        profiles: the settings of each feed; those of a feed that is not named are the built-in ones.
+        accounts: the operator's.
     """
 
-    def __init__(self, settings: GatewaySettings, nats: NatsSettings, profile: FeedProfile) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        nats: NatsSettings,
+        profiles: Mapping[str, FeedProfile],
+        accounts: Accounts | None = None,
+    ) -> None:
         self.settings = settings
         self.started = time.time_ns()
         self.draining = False
         self.supervisor = Supervisor()
         self.outbox = Outbox(settings.backlog_messages, settings.backlog_bytes)
         self.directory = MarketDirectory()
-        self.pool = Pool(
-            settings.replica,
-            profile,
-            lambda: MarketDialect(custom_features=profile.custom_features, level=profile.level),
-            self.outbox,
-            Stream(FEED, "system", (settings.replica,), prefix=settings.prefix),
-            self.directory,
-            self.supervisor,
-            settings.prefix,
-        )
+        self._prices: dict[str, Stream] = {}
+        self._system = Stream("system", "system", (settings.replica,), prefix=settings.prefix)
+        self.pools = Pools({**PROFILES, **profiles}, accounts or Accounts({}), self._make_pool)
         self.store = Store(settings.bucket, settings.replica)
-        self.registry = Registry(Interest(VENUE), self.pool, self.store, self.directory)
+        self.registry = Registry(self.pools, self.store, self.directory)
         self.bus = Bus(nats, self.outbox, self._lost)
         self.control = Control(
             settings.prefix,
@@ -123,7 +124,8 @@ class Gateway:
         async with anyio.create_task_group() as tasks:
             supervise = self.supervisor.supervise
             tasks.start_soon(supervise, "bus", lambda: self.bus.run(self._serve))
-            tasks.start_soon(self.pool.run)
+            for pool in self.pools:
+                tasks.start_soon(pool.run)
             tasks.start_soon(self._register)
             await self.registry.restore(remembered)
             self._restored.set()
@@ -156,13 +158,30 @@ class Gateway:
         logger.info("draining, for %g s at most", self.settings.drain_timeout_s)
         self.control.refuse()
         with anyio.move_on_after(budget):
-            await self.pool.drain()
+            async with anyio.create_task_group() as tasks:
+                for pool in self.pools:
+                    tasks.start_soon(pool.drain)
             await self.control.drain(budget / 4)
             if not await self.bus.flush(budget / 3):
                 logger.warning("NATS did not confirm all events in time; %d are still here", len(self.outbox))
 
     async def _lost(self, streams: list[Stream]) -> None:
-        await self.pool.mailbox.put(Lost(streams, "resync"))
+        for pool in self.pools:
+            await pool.mailbox.put(Lost(streams, "resync"))
+
+    def _make_pool(self, name: str, profile: FeedProfile, make_dialect: Callable[[], Dialect]) -> Pool:
+        return Pool(
+            name,
+            self.settings.replica,
+            profile,
+            make_dialect,
+            self.outbox,
+            self._system,
+            self.directory,
+            self.supervisor,
+            self._prices,
+            self.settings.prefix,
+        )
 
     # --- verbs -------------------------------------------------------------------------------------
 
@@ -170,8 +189,9 @@ class Gateway:
         subscription, created = await self.registry.mailbox.ask(Subscribe(request))
         missing = []
         if request.wait != "accepted":
-            keys = self.registry.interest.keys_of(subscription)
-            missing = await self.pool.wait(keys, request.wait, request.wait_timeout_s)
+            pool = self.pools.pool_of(subscription)
+            assert pool is not None
+            missing = await pool.wait(keys_of(subscription), request.wait, request.wait_timeout_s)
         return SubscribeReply(
             id=subscription.id,
             owner=subscription.owner,
@@ -195,25 +215,19 @@ class Gateway:
     async def _subscriptions(self, request: SubscriptionsRequest) -> SubscriptionsReply:
         found = [
             s
-            for s in self.registry.interest.subscriptions.values()
+            for s in self.pools.subscriptions()
             if (request.id is None or s.id == request.id)
             and (request.owner is None or s.owner == request.owner)
         ]
         if request.id is not None and not found:
             raise ControlError(404, f"there is no subscription of the id {request.id!r}", field="id")
-        registry = self.registry
-        return SubscriptionsReply(
-            [
-                subscription_info(
-                    s,
-                    registry.baselines.get(s.id, 0),
-                    registry.interest.keys_of(s),
-                    self.pool,
-                    with_assets=request.assets,
-                )
-                for s in found
-            ]
-        )
+        infos = []
+        for s in found:
+            pool = self.pools.pool_of(s)
+            assert pool is not None
+            baseline = self.registry.baselines.get(s.id, 0)
+            infos.append(subscription_info(s, baseline, pool, with_assets=request.assets))
+        return SubscriptionsReply(infos)
 
     async def _status(self, _request: StatusRequest) -> StatusReply:
         return status_reply(self)

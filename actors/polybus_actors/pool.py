@@ -1,4 +1,4 @@
-"""The pool actor: the connections of one feed, and which of them carries which key.
+"""The pool actor: the connections of one feed (of one account), and which of them carries which key.
 
 It is told what leads from the active keys to the wanted ones (`Apply`), opens and closes connections for
 that, and knows of every key whether it is live, and if not, why.  The streams belong to it, so that they
@@ -19,13 +19,15 @@ from polybus_protocol.assignment import Assignment
 from polybus_protocol.commons import Commons
 from polybus_protocol.describe import describe
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.events import ConnectionState, type_of
-from polybus_protocol.feeds.dialect import Dialect
-from polybus_protocol.interest import Steps
+from polybus_protocol.events import ConnectionState, Event, type_of
+from polybus_protocol.feeds.dialect import Dialect, Proof
+from polybus_protocol.feeds.market import FEED, VENUE
+from polybus_protocol.interest import Interest, Steps
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.replies import Missing
-from polybus_protocol.session import Live, Overdue, Signal, Tapped
+from polybus_protocol.signals import Live, Overdue, Signal, Tapped
 from polybus_protocol.stream import Stream
+from polybus_protocol.subjects import ids_of, stream_key
 
 from .connection import Carry, Connection, Doubt, Drop, Phase, Stop
 from .mailbox import ActorStopped, Mailbox
@@ -36,6 +38,15 @@ from .tally import Tally
 
 logger = logging.getLogger("polybus.pool")
 event_logger = logging.getLogger("polybus.events")
+
+
+SILENCE_OF_AN_ACCOUNT = (
+    "the venue was asked and has sent nothing yet. It never says whether credentials are accepted, so this can "
+    "mean that the account has done nothing since; that the key, secret or passphrase is wrong (a socket that is "
+    "closed again and again shortly after the opening points to that); or that they are builder credentials, "
+    "which this feed does not take: it wants the API credentials derived for trading"
+)
+"""What the silence of the user feed can mean (clob-client issue 303, py-clob-client issues 204 and 206)."""
 
 
 class Apply(msgspec.Struct, frozen=True):
@@ -60,6 +71,7 @@ class Pool:
     """See the module.
 
     Args:
+        name: unlike that of any other pool: the feed, and the account where it has one.
         replica: the gateway's name, which every connection's id begins with.
         profile: the feed's settings.
         make_dialect: makes the language of one connection.
@@ -67,11 +79,13 @@ class Pool:
         system: the stream of connection states and notices.
         directory: remembers the pairs of market and asset that pass by.
         supervisor: restarts connections that fail.
+        prices: the streams of prices, which more than one feed brings.
         prefix: of all subjects.
     """
 
     def __init__(
         self,
+        name: str,
         replica: str,
         profile: FeedProfile,
         make_dialect: Callable[[], Dialect],
@@ -79,10 +93,14 @@ class Pool:
         system: Stream,
         directory: MarketDirectory,
         supervisor: Supervisor,
+        prices: dict[str, Stream],
         prefix: str,
     ) -> None:
+        self.name = name
         self.feed = make_dialect().feed
-        self._quiet_keys = make_dialect().quiet_keys
+        self._makes_no_answer = make_dialect().proof is Proof.SILENT
+        self.interest = Interest()
+        """What is wanted of this pool."""
         self.profile = profile
         self.mailbox: Mailbox[Message] = Mailbox()
         self.streams: dict[str, Stream] = {}
@@ -99,10 +117,12 @@ class Pool:
         self._system = system
         self._directory = directory
         self._supervisor = supervisor
+        self._prices = prices
         self._prefix = prefix
         self._pacer = DialPacer(profile.dial_interval_s)
         self._assignment = Assignment(profile.assets_per_connection)
         self._incarnations: dict[int, int] = {}
+        self._remembered: set[str] = set()
         self._taps: Mapping[str, Collection[str]] = {}
         self._leaving: list[Connection] = []
         self._past = Tally()
@@ -134,8 +154,9 @@ class Pool:
     def tap(self, taps: Mapping[str, Collection[str]]) -> None:
         """Log each event of these types of these keys, and no other."""
         self._taps = taps
-        for key, stream in self.streams.items():
-            stream.tapped = key in taps
+        for connection in self.connections.values():
+            for key, stream in connection.cargo.streams.items():
+                stream.tapped = (stream.answers or key) in taps
 
     # --- what is known -----------------------------------------------------------------------------
 
@@ -146,14 +167,25 @@ class Pool:
 
     def tally(self) -> Tally:
         """What the sockets of all connections have brought, of those that are gone too."""
-        return sum((c.tally for c in (*self.connections.values(), *self._leaving)), self._past)
+        return sum((connection.tally for connection in self._all_connections), self._past)
 
     def events(self) -> Counter[str]:
         """Events published so far, by type."""
         total = self._past_events + self.commons.counts()
         for stream in self.streams.values():
             total += stream.counts()
+        for connection in self._all_connections:
+            total += connection.cargo.adopted_events()
         return total
+
+    @property
+    def _all_connections(self) -> list[Connection]:
+        return [*self.connections.values(), *self._leaving]
+
+    def streams_of(self, key: str) -> list[Stream]:
+        """The streams that answer a key."""
+        connection = self.carrier_of(key)
+        return [] if connection is None else connection.cargo.streams_of(key)
 
     def matched(self, keys: Iterable[str], types: Collection[str]) -> int:
         """Events of these types (of all if none is named) published for these keys so far, gaps apart."""
@@ -161,18 +193,20 @@ class Pool:
         for key in keys:
             if (stream := self.streams.get(key)) is not None:
                 counts += stream.counts()
-            if key in self._quiet_keys:
+            if key == VENUE:
                 counts += self.commons.counts()
+            if (connection := self.carrier_of(key)) is not None:
+                counts += connection.cargo.heard.get(key, Counter())
         return sum(counts[type_] for type_ in types or counts if type_ not in ("gap", "unknown"))
 
     def why_not(self, key: str) -> str | None:
         """Why a key is not live, as a sentence; None if it is."""
-        stream, connection = self.streams.get(key), self.carrier_of(key)
+        connection = self.carrier_of(key)
         if self._draining:
             return "the gateway is shutting down"
-        if stream is None or connection is None:
+        if connection is None:
             return "no connection carries it yet"
-        if stream.live:
+        if self.is_live(key):
             return None
         if connection.phase not in (Phase.OPEN, Phase.LIVE):
             because = f": {connection.reason}" if connection.reason else ""
@@ -182,7 +216,13 @@ class Pool:
                 "the venue was asked more than once and sent nothing: "
                 "an unknown, closed or frozen asset looks just like that"
             )
+        if self._makes_no_answer:
+            return SILENCE_OF_AN_ACCOUNT
         return "the venue was asked and has sent nothing yet"
+
+    def is_live(self, key: str) -> bool:
+        """Whether a key has delivered in the current epoch of one of its streams."""
+        return any(stream.live for stream in self.streams_of(key))
 
     async def wait(self, keys: Collection[str], level: str, timeout_s: float) -> list[Missing]:
         """Wait until the venue was asked for all keys (`sent`), or all have delivered (`data`).
@@ -205,18 +245,18 @@ class Pool:
         if level == "sent":
             connection = self.carrier_of(key)
             return connection is not None and connection.has_asked_for(key)
-        return key in self.streams and self.streams[key].live
+        return self.is_live(key)
 
     # --- what is wanted ----------------------------------------------------------------------------
 
     async def _add(self, keys: Iterable[str], tasks: TaskGroup, *, remembered: bool) -> None:
         for number, assigned in self._assignment.assign(keys).items():
-            streams = [(key, self._open_stream(key, remembered=remembered)) for key in assigned]
+            wanted = {key: self._stream_of(key, remembered=remembered) for key in assigned}
             if (connection := self.connections.get(number)) is not None:
-                await connection.mailbox.put(Carry(streams))
+                await connection.mailbox.put(Carry(wanted))
             else:
                 connection = self.connections[number] = self._new_connection(number)
-                connection.streams.update(streams)
+                connection.cargo.take(wanted)
                 tasks.start_soon(self._run, number, connection)
 
     async def _remove(self, keys: Iterable[str]) -> None:
@@ -232,16 +272,22 @@ class Pool:
                 await connection.mailbox.ask(Stop("unsubscribed"))
             for key in released:
                 # Its last events are counted: from here on nothing comes for it.
-                self._past_events += self.streams.pop(key).counts()
+                if (stream := self.streams.pop(key, None)) is not None:
+                    self._past_events += stream.counts()
 
     async def _doubt(self, streams: Iterable[Stream], reason: str) -> None:
         doubted = set(streams)
         for connection in list(self.connections.values()):
-            if keys := [key for key, stream in connection.streams.items() if stream in doubted]:
+            if keys := [key for key, stream in connection.cargo.streams.items() if stream in doubted]:
                 await connection.mailbox.put(Doubt(keys, reason))
 
-    def _open_stream(self, key: str, *, remembered: bool) -> Stream:
-        ids = (None, None) if key in self._quiet_keys else (self._directory.market_of(key), key)
+    def _stream_of(self, key: str, *, remembered: bool) -> Stream | None:
+        """The stream that a key is; None where streams open with their first event."""
+        if self.feed != FEED:
+            if remembered:
+                self._remembered.add(key)
+            return None
+        ids = (None, None) if key == VENUE else (self._directory.market_of(key), key)
         stream = self.streams[key] = Stream(
             self.feed, "market", ids, remembered=remembered, prefix=self._prefix
         )
@@ -250,13 +296,29 @@ class Pool:
             self._outbox.put(stream.interrupt("restart", time.time_ns()))
         return stream
 
+    def _open_stream(self, wanted: str, event: Event) -> Stream:
+        """A stream for an event that answers a key; that of a price may be there, if another feed brings it."""
+        ids = ids_of(event)
+        key = stream_key(event.family, *ids, prefix=self._prefix)
+        stream = self._prices.get(key)
+        if stream is None:
+            remembered = wanted in self._remembered
+            stream = Stream(
+                self.feed, event.family, ids, answers=wanted, remembered=remembered, prefix=self._prefix
+            )
+            if event.family == "price":
+                self._prices[key] = stream
+        stream.tapped = stream.tapped or wanted in self._taps
+        return stream
+
     # --- connections -------------------------------------------------------------------------------
 
     def _new_connection(self, number: int) -> Connection:
         return Connection(
-            f"{self._replica}-{self.feed}-{number}",
+            f"{self._replica}-{self.name}-{number}",
             self.profile,
             self._make_dialect(),
+            self._open_stream,
             self._outbox,
             self._pacer,
             self.commons,
@@ -273,6 +335,7 @@ class Pool:
         finally:
             await connection.close()
             self._past += connection.tally
+            self._past_events += connection.cargo.adopted_events()
             if connection in self._leaving:
                 self._leaving.remove(connection)
             elif self.connections.get(number) is connection:
@@ -313,7 +376,7 @@ class Pool:
             self.profile.url,
             connection.phase.value,
             connection.reason,
-            len(connection.streams),
+            len(connection.cargo.keys),
             connection.retry_in_s,
         )
         begun = [] if self._system.live else self._system.begin(event, now, None)

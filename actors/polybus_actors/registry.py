@@ -10,21 +10,19 @@ import time
 
 import anyio
 
-from polybus_protocol.control import MARKET_TYPES, RenewRequest, SubscribeRequest, UnsubscribeRequest
+from polybus_protocol.asking import ASKING, keys_of
+from polybus_protocol.control import RenewRequest, SubscribeRequest, UnsubscribeRequest
 from polybus_protocol.directory import MarketDirectory
 from polybus_protocol.errors import ControlError
-from polybus_protocol.interest import Interest, Steps, Subscription
+from polybus_protocol.interest import Steps, Subscription
+from polybus_protocol.wish import Wish
 
 from .mailbox import ActorStopped, Mailbox, Question
 from .pool import Apply, Pool
+from .pools import Pools
 from .store import Store
 
 logger = logging.getLogger("polybus.registry")
-
-VENUE_WIDE = {"new_market"}
-"""What the venue sends without an asset being named."""
-
-ALL_TYPES = (*MARKET_TYPES, "gap")
 
 
 class Subscribe(Question[tuple[Subscription, bool]]):
@@ -58,18 +56,16 @@ class Registry:
     """See the module.
 
     Args:
-        interest: the subscriptions.
-        pool: carries them out.
+        pools: hold the subscriptions and carry them out.
         store: keeps them.
         directory: the assets of markets that have passed by.
     """
 
-    def __init__(self, interest: Interest, pool: Pool, store: Store, directory: MarketDirectory) -> None:
+    def __init__(self, pools: Pools, store: Store, directory: MarketDirectory) -> None:
         self.mailbox: Mailbox[Message] = Mailbox()
-        self.interest = interest
         self.baselines: dict[str, int] = {}
         """Events that matched a subscription before it was made, by id."""
-        self._pool = pool
+        self._pools = pools
         self._store = store
         self._directory = directory
 
@@ -80,15 +76,23 @@ class Registry:
             if subscription.expires is not None and subscription.expires <= now:
                 await self._store.forget(subscription.id)
                 continue
-            await self._pool.mailbox.put(Apply(self.interest.put(subscription), remembered=True))
-        self._tap()
+            pool = self._pools.pool_of(subscription)
+            if pool is None:
+                logger.error(
+                    "the subscription %s waits: its account %s is not configured",
+                    subscription.id,
+                    subscription.account,
+                )
+                continue
+            await pool.mailbox.put(Apply(pool.interest.put(subscription), remembered=True))
+            self._tap(pool)
 
     async def run(self) -> None:
         """Serve until cancelled; may be run again after a failure."""
         while True:
             message = await self._next_message()
             if message is None:
-                await self._drop(self.interest.expired(time.time_ns()))
+                await self._drop([s for pool in self._pools for s in pool.interest.expired(time.time_ns())])
                 continue
             try:
                 await self._carry_out(message)
@@ -109,24 +113,25 @@ class Registry:
 
     async def _next_message(self) -> Message | None:
         """The next message; None when a lease has ended before one came."""
-        expiry = self.interest.next_expiry()
+        expiries = [at for pool in self._pools if (at := pool.interest.next_expiry()) is not None]
+        expiry = min(expiries, default=None)
         with anyio.move_on_after(None if expiry is None else max(expiry - time.time_ns(), 0) / 1e9):
             return await self.mailbox.receive()
         return None
 
     async def _subscribe(self, request: SubscribeRequest) -> tuple[Subscription, bool]:
         now = time.time_ns()
+        account = self._pools.account_for(request)
+        wish = {name: getattr(request, name) for name in Wish.__struct_fields__}
+        wish |= {"account": account, "assets": self._resolve(request)}
         subscription = Subscription(
             id=request.id or secrets.token_hex(8),
             owner=request.owner,
-            feed=request.feed,
-            assets=self._resolve(request),
-            markets=request.markets,
-            types=request.types,
             deliver=request.deliver,
             created=now,
+            **wish,
         ).renewed(now, request.ttl_s)
-        standing = self.interest.subscriptions.get(subscription.id)
+        standing = next((s for s in self._pools.subscriptions() if s.id == subscription.id), None)
         if standing is not None:
             if not standing.asks_the_same_as(subscription):
                 raise ControlError(
@@ -136,21 +141,21 @@ class Registry:
                     field="id",
                 )
             return standing, False
-        keys = self.interest.keys_of(subscription)
-        self.baselines[subscription.id] = self._pool.matched(keys, subscription.types)
-        await self._apply(self.interest.put(subscription))
+        pool = self._pool_of(subscription)
+        self.baselines[subscription.id] = pool.matched(keys_of(subscription), subscription.types)
+        await self._apply(pool, pool.interest.put(subscription))
         await self._store.save(subscription)
         return subscription, True
 
+    def _pool_of(self, subscription: Subscription) -> Pool:
+        pool = self._pools.pool_of(subscription)
+        assert pool is not None, "the account of a standing subscription is configured"
+        return pool
+
     def _resolve(self, request: SubscribeRequest) -> list[str]:
         """The request's assets, and those of its markets as far as they are known."""
-        if not request.assets and not request.markets and set(request.types) != VENUE_WIDE:
-            raise ControlError(
-                422,
-                "assets: name the token ids that are wanted; without any, the venue sends `new_market` only "
-                "(ask for it with `types`)",
-                field="assets",
-            )
+        if request.feed != "market":
+            return []
         assets = dict.fromkeys(request.assets)
         for market in request.markets:
             known = self._directory.assets_of(market)
@@ -166,9 +171,9 @@ class Registry:
 
     def _named(self, request: UnsubscribeRequest | RenewRequest) -> list[Subscription]:
         if request.owner is not None:
-            found = self.interest.of_owner(request.owner)
+            found = [s for s in self._pools.subscriptions() if s.owner == request.owner]
         else:
-            found = [s for s in [self.interest.subscriptions.get(request.id or "")] if s is not None]
+            found = [s for s in self._pools.subscriptions() if s.id == request.id]
         if not found:
             what = f"owner {request.owner!r}" if request.owner is not None else f"id {request.id!r}"
             raise ControlError(404, f"there is no subscription of the {what}")
@@ -178,28 +183,29 @@ class Registry:
         now = time.time_ns()
         renewed = [s.renewed(now, request.ttl_s) for s in self._named(request)]
         for subscription in renewed:
-            self.interest.put(subscription)
+            self._pool_of(subscription).interest.put(subscription)
             await self._store.save(subscription)
         return renewed
 
     async def _drop(self, subscriptions: list[Subscription]) -> list[str]:
-        ids = [subscription.id for subscription in subscriptions]
-        await self._apply(self.interest.remove(ids))
-        for id_ in ids:
-            self.baselines.pop(id_, None)
-            await self._store.forget(id_)
-        return ids
+        for subscription in subscriptions:
+            pool = self._pool_of(subscription)
+            await self._apply(pool, pool.interest.remove([subscription.id]))
+            self.baselines.pop(subscription.id, None)
+            await self._store.forget(subscription.id)
+        return [subscription.id for subscription in subscriptions]
 
-    async def _apply(self, steps: Steps) -> None:
+    async def _apply(self, pool: Pool, steps: Steps) -> None:
         if steps:
-            await self._pool.mailbox.put(Apply(steps))
-        self._tap()
+            await pool.mailbox.put(Apply(steps))
+        self._tap(pool)
 
-    def _tap(self) -> None:
-        """Have the pool log each event that a subscription with `deliver: log` wants."""
+    def _tap(self, pool: Pool) -> None:
+        """Have a pool log each event that a subscription with `deliver: log` wants."""
         taps: dict[str, set[str]] = {}
-        for subscription in self.interest.subscriptions.values():
+        for subscription in pool.interest.subscriptions.values():
             if subscription.deliver == "log":
-                for key in self.interest.keys_of(subscription):
-                    taps.setdefault(key, set()).update(subscription.types or ALL_TYPES)
-        self._pool.tap(taps)
+                wanted = {*(subscription.types or ASKING[subscription.feed].types), "gap"}
+                for key in keys_of(subscription):
+                    taps.setdefault(key, set()).update(wanted)
+        pool.tap(taps)

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import polybus_protocol
+from polybus_protocol.asking import keys_of
 from polybus_protocol.interest import Subscription
 from polybus_protocol.replies import (
     AssetInfo,
@@ -17,6 +18,7 @@ from polybus_protocol.replies import (
 from .bus import safe_url
 from .connection import Connection, Phase
 from .pool import Pool
+from .tally import Tally
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -27,10 +29,11 @@ NOT_FROM_THE_VENUE = frozenset({"gap", "unknown"})
 
 def status_reply(gateway: "Gateway") -> StatusReply:
     """How the gateway is doing."""
-    pool, bus, outbox = gateway.pool, gateway.bus, gateway.outbox
-    events, tally = pool.events(), pool.tally()
-    interest = gateway.registry.interest
-    by_type = Counter(type_ for s in interest.subscriptions.values() for type_ in (s.types or ["*"]))
+    pools, bus, outbox = list(gateway.pools), gateway.bus, gateway.outbox
+    events = sum((pool.events() for pool in pools), Counter[str]())
+    tally = sum((pool.tally() for pool in pools), Tally())
+    subscriptions = gateway.pools.subscriptions()
+    by_type = Counter(type_ for s in subscriptions for type_ in (s.types or ["*"]))
     return StatusReply(
         replica=gateway.settings.replica,
         version=polybus_protocol.__version__,
@@ -38,19 +41,21 @@ def status_reply(gateway: "Gateway") -> StatusReply:
         state="draining" if gateway.draining else "running",
         running=True,
         durable=gateway.store.is_durable,
-        connections=[connection_info(connection) for connection in pool.connections.values()],
-        subscriptions=SubscriptionTotals(len(interest.subscriptions), dict(by_type)),
+        connections=[
+            connection_info(connection) for pool in pools for connection in pool.connections.values()
+        ],
+        subscriptions=SubscriptionTotals(len(subscriptions), dict(by_type)),
         total_events=sum(n for type_, n in events.items() if type_ not in NOT_FROM_THE_VENUE),
         events_by_type=dict(events),
         gaps=events["gap"],
         frames=tally.frames,
-        duplicates=tally.duplicates + pool.commons.duplicates,
+        duplicates=tally.duplicates + sum(pool.commons.duplicates for pool in pools),
         unwanted=tally.unwanted,
         unknown=dict(tally.unknown),
         unknown_fields=dict(tally.unknown_fields),
         connection_errors=tally.errors,
-        reconnects=pool.reconnects,
-        last_reconnect_time=pool.last_reconnect_time,
+        reconnects=sum(pool.reconnects for pool in pools),
+        last_reconnect_time=max((pool.last_reconnect_time or 0 for pool in pools), default=0) or None,
         restarts=gateway.supervisor.restarts,
         nats=NatsInfo(
             connected=bus.is_connected,
@@ -66,19 +71,21 @@ def status_reply(gateway: "Gateway") -> StatusReply:
 
 
 def connection_info(connection: Connection) -> ConnectionInfo:
-    """One connection; the market feed needs no credentials."""
+    """One connection."""
     tally = connection.tally
-    times = [time for stream in connection.streams.values() if (time := stream.last_data_time) is not None]
+    times = [
+        time for stream in connection.cargo.streams.values() if (time := stream.last_data_time) is not None
+    ]
     return ConnectionInfo(
         id=connection.id,
         feed=connection.feed,
         url=connection.profile.url,
         state=connection.phase.value,
         connected=connection.phase in (Phase.OPEN, Phase.LIVE),
-        authenticated=None,
+        authenticated=connection.session.is_authenticated if connection.session else None,
         incarnation=connection.incarnation,
-        assets=len(connection.streams),
-        live_assets=sum(stream.live for stream in connection.streams.values()),
+        assets=len(connection.cargo.keys),
+        live_assets=sum(stream.live for stream in connection.cargo.streams.values()),
         frames=tally.frames,
         errors=tally.errors,
         last_frame_time=connection.last_frame_time,
@@ -88,43 +95,42 @@ def connection_info(connection: Connection) -> ConnectionInfo:
 
 
 def asset_info(key: str, types: list[str], pool: Pool) -> AssetInfo:
-    """One asset, as a subscription to these types sees it."""
-    stream, connection = pool.streams.get(key), pool.carrier_of(key)
+    """One asset, topic or symbol, as a subscription to these types sees it."""
+    streams, connection = pool.streams_of(key), pool.carrier_of(key)
     return AssetInfo(
         asset=key,
-        market=stream.id("market") if stream else None,
-        state=stream.trust.value if stream else "waiting",
+        market=next((stream.id("market") for stream in streams), None),
+        state="live" if pool.is_live(key) else "waiting",
         connection=connection.id if connection else None,
         events_received=pool.matched([key], types),
-        last_event_time=(stream.last_time_of(types) or None) if stream else None,
+        last_event_time=max((stream.last_time_of(types) for stream in streams), default=0) or None,
         reason=pool.why_not(key),
     )
 
 
 def subscription_info(
-    subscription: Subscription, baseline: int, keys: list[str], pool: Pool, *, with_assets: bool
+    subscription: Subscription, baseline: int, pool: Pool, *, with_assets: bool
 ) -> SubscriptionInfo:
     """One subscription.
 
     Args:
         subscription: which.
         baseline: events that matched it before it was made.
-        keys: the keys it wants.
-        pool: carries them.
-        with_assets: whether to list each asset.
+        pool: carries its keys.
+        with_assets: whether to list each of its keys.
     """
-    s = subscription
-    streams = [stream for key in keys if (stream := pool.streams.get(key)) is not None]
-    assets = [asset_info(key, s.types, pool) for key in s.assets] if with_assets else []
+    s, keys = subscription, keys_of(subscription)
+    streams = [stream for key in keys for stream in pool.streams_of(key)]
     return SubscriptionInfo(
         id=s.id,
         owner=s.owner,
         feed=s.feed,
+        account=s.account,
         types=s.types,
         markets=s.markets,
-        assets=assets,
-        asset_count=len(s.assets),
-        live_count=sum(stream.live for stream in streams),
+        assets=[asset_info(key, s.types, pool) for key in keys] if with_assets else [],
+        asset_count=len(keys),
+        live_count=sum(map(pool.is_live, keys)),
         deliver=s.deliver,
         created=s.created,
         expires=s.expires,

@@ -30,7 +30,7 @@ class Tally(msgspec.Struct, frozen=True):
     @staticmethod
     def of_dialect(dialect: Dialect) -> "Tally":
         """What one connection's reader has met so far."""
-        return Tally(unknown_fields=dialect.unknown_fields)
+        return Tally(duplicates=dialect.repeated, unknown_fields=dialect.unknown_fields)
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Missing(msgspec.Struct):
-    """An asset that is not where the request wanted it."""
+    """An asset (on other feeds a market, topic, symbol or league) that is not where the request wanted it."""
 
     asset: str
     reason: str
@@ -55,7 +55,7 @@ class RenewReply(msgspec.Struct):
 
 
 class AssetInfo(msgspec.Struct):
-    """One asset of a subscription."""
+    """One asset of a subscription; on other feeds one market, topic, symbol or league."""
 
     asset: str
     market: str | None
@@ -75,6 +75,8 @@ class SubscriptionInfo(msgspec.Struct):
     id: str
     owner: str
     feed: str
+    account: str | None
+    """The operator's label, on the feeds that are about an account."""
     types: list[str]
     markets: list[str]
     assets: list[AssetInfo]

@@ -229,13 +229,14 @@ def status(reply: StatusReply) -> RenderableType:
     )
 
 
-def connections(reply: StatusReply, now: int) -> RenderableType:
-    """The gateway's connections to the venue, one a row."""
+def connections(reply: StatusReply, now: int, *, most: int | None = None) -> RenderableType:
+    """The gateway's connections to the venue, one a row; with `most`, only so many, and briefly."""
     if not reply.connections:
         return Text("\nno connections: nobody has subscribed to anything\n", style="dim")
     numbers = ("#", "live", "frames", "errors")
-    grid = table("connection", "#", "state", "live", "frames", "errors", "last data", "url", numbers=numbers)
-    for one in reply.connections:
+    columns = ["connection", "#", "state", "live", "frames", "errors", "last data"]
+    grid = table(*columns, *(["url"] if most is None else []), numbers=numbers)
+    for one in reply.connections[:most]:
         shown = state(one.state)
         if one.reason:
             shown.append(f": {one.reason}")
@@ -247,8 +248,10 @@ def connections(reply: StatusReply, now: int) -> RenderableType:
             f"{one.frames:,}",
             f"{one.errors:,}",
             ago(one.last_data_time, now),
-            one.url,
+            *([one.url] if most is None else []),
         )
+    if most is not None and len(reply.connections) > most:
+        return Group(grid, Text(f"and {len(reply.connections) - most} connections more", style="dim"))
     return grid
 
 

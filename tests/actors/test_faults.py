@@ -79,7 +79,9 @@ async def test_stall_from_the_first_moment() -> None:
             asset = rig.assets[0]
             reply = await rig.subscribe(asset, wait="sent", id="s")
             assert (reply["state"], reply["missing"]) == ("sent", [])
-            reply = await rig.consumer.ask("subscribe", assets=[asset], id="s", wait="data", wait_timeout_s=0.8)
+            reply = await rig.consumer.ask(
+                "subscribe", assets=[asset], id="s", wait="data", wait_timeout_s=0.8
+            )
             assert (reply["created"], reply["state"]) == (False, "accepted")
             assert [missing["asset"] for missing in reply["missing"]] == [asset]
             assert (await rig.consumer.ask("status"))["connection_errors"] >= 1

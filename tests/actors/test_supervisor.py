@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -73,7 +74,7 @@ async def test_delays_double() -> None:
     actor = Failing(times=3, before=lambda: begun.append(anyio.current_time()))
     with anyio.fail_after(5):
         await Supervisor().supervise("actor", actor.run, RestartPolicy(first_delay_s=0.02))
-    delays = [after - before for before, after in zip(begun, begun[1:], strict=False)]
+    delays = [after - before for before, after in pairwise(begun)]
     assert all(delay >= least for delay, least in zip(delays, (0.02, 0.04, 0.08), strict=True))
 
 

@@ -1,5 +1,6 @@
 """From a URL to an open WebSocket: whatever stands in the way gives one clear sentence and the right verdict."""
 
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,10 +75,9 @@ async def break_off(stream: anyio.abc.ByteStream) -> None:
 async def speak_tls(stream: anyio.abc.ByteStream) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)
-    try:
+    # The client goes as soon as it has seen the certificate.
+    with contextlib.suppress(ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
         await TLSStream.wrap(stream, server_side=True, ssl_context=context)
-    except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
-        pass  # the client goes as soon as it has seen the certificate
 
 
 async def tls_alert(stream: anyio.abc.ByteStream) -> None:

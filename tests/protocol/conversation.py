@@ -28,10 +28,12 @@ class Conversation:
     the payload.
 
     Args:
+        remembered: the streams existed before this process.
         settings: of the profile, where they shall differ from the defaults.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, remembered: bool = False, **settings: Any) -> None:
+        self.remembered = remembered
         self.profile = FeedProfile(url="ws://venue/ws/market", **settings)
         self.streams: dict[str, Stream] = {}
         self.commons = Commons("market")
@@ -59,7 +61,7 @@ class Conversation:
         for key in keys:
             if key not in self.streams:
                 ids = (None, None) if key == VENUE else (None, key)
-                self.streams[key] = Stream("market", "market", ids)
+                self.streams[key] = Stream("market", "market", ids, remembered=self.remembered)
         self.session.subscribe([(key, self.streams[key]) for key in keys], self.now)
 
     def drops(self, *keys: str) -> None:

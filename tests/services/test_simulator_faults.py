@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polybus_services.simulator.fault_kinds import SLOW_CONSUMER
 from polybus_services.simulator.faults import (
     FAULTS,
     Ending,
@@ -26,6 +27,15 @@ DESIGNED = [
     "corrupt-frame",
     "unknown-event",
     "close-1013",
+    "auth-silent",
+    "auth-4001",
+    "drain-4003",
+    "slow-4002",
+    "policy-4008",
+    "seq-gap",
+    "dropped-count",
+    "rtds-stale",
+    "late-data",
 ]
 
 
@@ -70,7 +80,7 @@ def test_what_is_wrong_is_said(name: str, parameters: object, words: str) -> Non
         (on(), Treatment()),
         (on(drop={"count": 1}), Treatment(drop=True)),
         (on(drop={}), Treatment()),  # at once, so nothing is left for frames
-        (on(close_1013={"assets": ["11"]}), Treatment(close=True)),
+        (on(close_1013={"assets": ["11"]}), Treatment(close=SLOW_CONSUMER)),
         (on(stall={}), Treatment(stall=True)),
         (on(stall={"connection": "market-2"}), Treatment()),
         (on(freeze_asset={"assets": ["11", "33"]}), Treatment(frozen=frozenset(("11", "33")))),

@@ -43,9 +43,9 @@ async def test_snapshot_then_deltas_give_the_book(simulator: Simulator) -> None:
 
 
 async def test_ready_line_says_where_everything_is(simulator: Simulator) -> None:
-    """The line scripts rely on is JSON with feeds, rest, admin and markets, and leads to the books."""
+    """The line scripts rely on is JSON with feeds, rest, admin, markets and accounts, and leads to the books."""
     ready = json.loads(json.dumps(ready_line(simulator)))
-    assert list(ready) == ["feeds", "rest", "admin", "markets"]
+    assert list(ready) == ["feeds", "rest", "admin", "markets", "accounts"]
     assert len(ready["markets"]) == 6
     asset = ready["markets"][0]["assets"][0]
     status, book = await request(f"{ready['rest']}/book?token_id={asset}")
@@ -65,7 +65,7 @@ async def test_ready_line_says_where_everything_is(simulator: Simulator) -> None
     assert [found["asset_id"] for found in books] == [asset]
 
 
-@pytest.mark.parametrize("path", ["/ws/", "/ws", "/ws/user", "/"])
+@pytest.mark.parametrize("path", ["/ws/", "/ws", "/ws/clob"])
 async def test_no_feed_at_another_path(simulator: Simulator, path: str) -> None:
     """An upgrade anywhere but at a feed's path is answered with 404."""
     with pytest.raises(Refused) as refused:

@@ -58,6 +58,7 @@ Examples:
   polybus subscribe @ids.txt --owner research --json
 
 ASSET is a token id; `-` reads ids from standard input, `@FILE` from a file, separated by spaces, commas or lines.
+
 Exit status 1: the subscription stands, but not every asset got as far as --wait asks for.
 """
 )

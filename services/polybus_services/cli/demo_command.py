@@ -23,6 +23,7 @@ Examples:
 
 It starts a nats-server, the simulator and a gateway of its own, on free ports, and ends them again. Switch a
 fault on while it runs, with the address it shows: curl -X PUT http://127.0.0.1:PORT/admin/faults/drop
+
 Exit status 1: the numbers of the closing summary do not agree.
 """
 )
@@ -60,6 +61,11 @@ async def demo(
     from polybus_services.demo import DemoOptions, Interrupted, play
     from polybus_services.demo.screen import JsonOutput, LiveOutput, Output, PlainOutput
 
+    if invocation.has_settings:
+        raise click.UsageError(
+            "the demo starts everything itself: --config, --nats and --prefix mean nothing to it",
+            click.get_current_context(),
+        )
     if no_color:
         invocation.remember("no_color", no_color)
     console = invocation.console()

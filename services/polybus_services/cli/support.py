@@ -64,6 +64,11 @@ class Invocation:
             case _:
                 self.no_color = value
 
+    @property
+    def has_settings(self) -> bool:
+        """Whether anything was said that only a configuration would take in."""
+        return self.file is not None or bool(self._options)
+
     def config(self) -> Config:
         """The effective configuration.
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from polybus_protocol.control import MARKET_TYPES
 from polybus_protocol.events import AnyEvent, decode_event, type_of
-from polybus_protocol.subjects import asset_pattern, market_pattern
+from polybus_protocol.subjects import FAMILIES, asset_pattern, market_pattern
 from polybus_services.cli.control_commands import DURATION
 from polybus_services.cli.support import (
     Invocation,
@@ -30,13 +30,14 @@ from polybus_services.present_events import event_line, jump_line
 @click.command(
     epilog="""\b
 Examples:
-  polybus tail                                   all market data, what could not be read, and the gateway's notices
+  polybus tail                                   all events, what could not be read, and the gateway's notices
   polybus tail --asset 71321045679252212594 --type last_trade_price
   polybus tail --market 0xd7a1... --seconds 60
   polybus tail 'polymarket.v1.market.*.*.book' --count 10
   polybus tail --json | jq -r 'select(.type == "gap") | .reason'
 
 It only listens: what nobody has subscribed to (see `polybus subscribe`) is not published.
+
 Order is checked on the way: gaps, and jumps in `seq` that no gap explains, get a line of their own (with --json
 jumps go to standard error).
 """
@@ -76,7 +77,7 @@ async def tail(
         *subjects,
         *(asset_pattern(asset, prefix=prefix) for asset in assets),
         *(market_pattern(market, prefix=prefix) for market in markets),
-    ] or [f"{prefix}.{family}.>" for family in ("market", "unknown", "system")]
+    ] or [f"{prefix}.{family}.>" for family in FAMILIES if family != "control"]
     for subject in wanted:
         if not all(subject.split(".")) or any(letter.isspace() for letter in subject):
             raise click.UsageError(f"{subject!r} is not a NATS subject", click.get_current_context())
@@ -96,7 +97,8 @@ async def tail(
     ):
         with anyio.move_on_after(math.inf if seconds is None else seconds):
             async with until_stopped():
-                output.note(f"listening on {', '.join(wanted)}")
+                named = subjects or assets or markets
+                output.note(f"listening on {', '.join(wanted) if named else f'all events of {prefix}'}")
                 await viewer.follow(messages, count)
         if client.dropped:
             output.note(f"{client.dropped:,} events came faster than they could be shown, and were left out")

@@ -19,6 +19,9 @@ class Summary(msgspec.Struct, tag="summary"):
     """How many more were received than data frames sent."""
     events_sent: int
     """Events in the simulator's frames, for subscribed assets."""
+    repeated: int
+    """How many of them were the same again: what concerns the whole venue comes over each connection, and is
+    published once."""
     events_published: int
     """Events that the gateway published, gaps apart."""
     events_received: int
@@ -50,7 +53,6 @@ def reckon(sent: Sent, status: StatusReply, picture: Picture, seconds: float) ->
         )
     if follower.jumps:
         problems.append(f"{follower.jumps:,} jumps in the order that no gap explains")
-    # Venue-wide events come once over each connection and are published once.
     arrived_whole = events_sent == status.total_events + status.duplicates and sent.frames <= status.frames
     if not arrived_whole and not picture.lossy_gaps:
         problems.append(
@@ -63,6 +65,7 @@ def reckon(sent: Sent, status: StatusReply, picture: Picture, seconds: float) ->
         frames_received=status.frames,
         words=words,
         events_sent=events_sent,
+        repeated=status.duplicates,
         events_published=status.total_events,
         events_received=follower.events,
         gaps_published=status.gaps,

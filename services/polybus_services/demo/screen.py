@@ -14,8 +14,11 @@ from polybus_services import present
 from polybus_services.demo.picture import MarketRow, Snapshot
 from polybus_services.demo.reckoning import Summary
 
-OTHER_LINES = 17
-"""Lines of the live view besides its markets; what does not fit a terminal would flicker."""
+CONNECTIONS = 3
+"""Connections in the live view."""
+
+OTHER_LINES = 16 + CONNECTIONS
+"""Lines of the live view besides its markets and processes; what does not fit a terminal would flicker."""
 
 
 class Output(Protocol):
@@ -133,7 +136,7 @@ def live_view(snapshot: Snapshot, rows: int) -> RenderableType:
     ]
     status = snapshot.status
     if status is not None:
-        parts.append(present.connections(status, time.time_ns()))
+        parts.append(present.connections(status, time.time_ns(), most=CONNECTIONS))
         live = sum(connection.live_assets for connection in status.connections)
         wanted = sum(connection.assets for connection in status.connections)
         parts.append(Text(f"{status.subscriptions.total} subscription: {live} of {wanted} assets live"))
@@ -149,11 +152,12 @@ def live_view(snapshot: Snapshot, rows: int) -> RenderableType:
 def summary_view(summary: Summary) -> RenderableType:
     """The closing summary."""
     words = f"   and {summary.words} words such as PONG" if summary.words else ""
+    repeated = f"   and {summary.repeated} again over other connections" if summary.repeated else ""
     grid = present.facts(
         (
             ("frames sent by the simulator", f"{summary.frames_sent:,}"),
             ("frames received by the gateway", f"{summary.frames_received - summary.words:,}{words}"),
-            ("events sent by the simulator", f"{summary.events_sent:,}"),
+            ("events sent by the simulator", f"{summary.events_sent - summary.repeated:,}{repeated}"),
             ("events published by the gateway", f"{summary.events_published:,}"),
             ("events received by the consumer", f"{summary.events_received:,}"),
             ("gaps published and received", f"{summary.gaps_published:,} and {summary.gaps:,}"),
@@ -169,11 +173,10 @@ def summary_view(summary: Summary) -> RenderableType:
 
 def _markets(markets: list[MarketRow], rows: int) -> RenderableType:
     numbers = ("bid", "ask", "last", "events", "events/s")
-    grid = present.table("market", "asset", *numbers, "state", numbers=numbers)
+    grid = present.table("market", *numbers, "state", numbers=numbers)
     for row in markets[:rows]:
         grid.add_row(
             present.short_id(row.market),
-            present.short_id(row.asset),
             _price(row.best_bid, nobody="0"),
             _price(row.best_ask, nobody="1"),
             row.last_trade or "-",

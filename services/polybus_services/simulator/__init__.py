@@ -12,12 +12,16 @@ from polybus_services.simulator.crowd import CrowdOptions
 from polybus_services.simulator.market_feed import MarketLimits
 from polybus_services.simulator.options import SimulatorOptions
 from polybus_services.simulator.server import Simulator, ready_line, running_simulator, serve
+from polybus_services.simulator.surroundings import Pace
+from polybus_services.simulator.user_feed import UserChoices
 
 __all__ = [
     "CrowdOptions",
     "MarketLimits",
+    "Pace",
     "Simulator",
     "SimulatorOptions",
+    "UserChoices",
     "ready_line",
     "running_simulator",
     "serve",

@@ -10,7 +10,7 @@
 | `DELETE /admin/faults/<name>` | switch off |
 | `POST /admin/pause` | stop the flow of events; answers when all of it has been written to the sockets |
 | `POST /admin/resume` | let it flow again |
-| `POST /admin/step` `{"events": n}` | let n facts happen now; answers when written |
+| `POST /admin/step` `{"events": n, "seconds": s}` | let n facts happen now, and s seconds of all else; answers when written |
 | `POST /admin/happen` `{"event": ..., "market": ...}` | `trade`, `tick_size_change`, `new_market`, `market_resolved` |
 | `GET /book?token_id=` | the venue's REST book |
 | `POST /books` `[{"token_id": ...}, ...]` | several; unknown ones are left out |
@@ -29,7 +29,14 @@ from polybus_services.http import Request, Response
 from polybus_services.simulator import market_frames
 from polybus_services.simulator.exchange import Market
 from polybus_services.simulator.facts import Fact
-from polybus_services.simulator.faults import FAULTS, Ending, FaultError, FreezeAsset, Recurring, fault_of
+from polybus_services.simulator.fault_kinds import (
+    FAULTS,
+    Ending,
+    FaultError,
+    FreezeAsset,
+    Recurring,
+    fault_of,
+)
 from polybus_services.simulator.venue import Link, Venue
 
 FLUSH_S = 5.0
@@ -45,7 +52,10 @@ class _Refused(Exception):
 
 
 class _Step(msgspec.Struct, forbid_unknown_fields=True):
-    events: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    events: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Facts of the exchange."""
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
+    """What happens around it in so long; if left out, as long as these facts would take at the set pace."""
 
 
 class _Happen(msgspec.Struct, forbid_unknown_fields=True):
@@ -131,7 +141,8 @@ class Admin:
         parameters = msgspec.json.decode(request.body) if request.body.strip() else {}
         fault = fault_of(name, parameters)
         for asset in fault.assets if isinstance(fault, Recurring | FreezeAsset) else ():
-            if asset not in self._venue.exchange.assets:
+            # The other feeds' streams come and go with what happens: their names are not checked.
+            if "/" not in asset and asset not in self._venue.exchange.assets:
                 raise _Refused(404, f"assets: there is no asset {asset}")
         self._venue.faults.switch_on(name, fault, anyio.current_time())
         at_once = isinstance(fault, Ending) and fault.at_once
@@ -151,10 +162,13 @@ class Admin:
         return {"paused": False, "facts": self._venue.facts}
 
     async def _step(self, request: Request) -> object:
-        events = msgspec.json.decode(request.body, type=_Step).events
+        wish = msgspec.json.decode(request.body, type=_Step)
+        if not wish.events:
+            self._venue.step(0, wish.seconds)
         # In slices, so that sockets are written and PINGs answered between them.
-        for start in range(0, events, 500):
-            self._venue.step(min(500, events - start))
+        for start in range(0, wish.events, 500):
+            count = min(500, wish.events - start)
+            self._venue.step(count, None if wish.seconds is None else wish.seconds * count / wish.events)
             await anyio.lowlevel.checkpoint()
         return {"facts": self._venue.facts, "unflushed": await self._flush()}
 

@@ -6,17 +6,31 @@ client is a slow reader: what is queued is discarded and the connection closed w
 
 import itertools
 from collections import deque
+from collections.abc import Iterable
+from typing import assert_never
 
 import anyio
 import anyio.abc
 import msgspec
 from wsproto import WSConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection, Ping, TextMessage
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError
 
+from polybus_services.simulator.fault_kinds import SLOW_CONSUMER
 from polybus_services.simulator.faults import Treatment, corrupted
-from polybus_services.simulator.feeds import Close, Entry, Frame, Manners, Say, wire_text
+from polybus_services.simulator.feeds import (
+    FUTURE,
+    Answer,
+    Close,
+    Cut,
+    Entry,
+    Feed,
+    Frame,
+    Say,
+    wire_text,
+)
+from polybus_services.simulator.feeds import Ping as SayPing
 from polybus_services.simulator.ledger import Fate, Tally
 from polybus_services.simulator.venue import Venue
 
@@ -29,7 +43,9 @@ CLOSE_GRACE_S = 2.0
 LONGEST_MESSAGE_BYTES = 1024 * 1024
 """Of a client: room for the ten thousand asset ids that some send at once."""
 
-SLOW_CONSUMER = Close(1013, "slow consumer: send buffer full")
+SLOW_CODES = (1013, 4002)
+"""CLOB's and PolyBolt's word for a slow consumer."""
+
 GOING_AWAY = Close(1001, "the simulator is going away")
 
 
@@ -47,7 +63,7 @@ class Connection:
         stream: the TCP connection.
         accept: the answer to the upgrade, which is written first.
         websocket: the WebSocket in it, which has been given the bytes that came with the upgrade.
-        manners: how its feed behaves.
+        feed: the feed it is of.
         venue: where it is at home.
     """
 
@@ -57,13 +73,15 @@ class Connection:
         stream: anyio.abc.ByteStream,
         accept: bytes,
         websocket: WSConnection,
-        manners: Manners,
+        feed: Feed,
         venue: Venue,
     ) -> None:
         self.id = name
         self._stream = stream
         self._websocket = websocket
-        self._manners = manners
+        self._feed = feed
+        self.manners = feed.greet(name, venue.now_ms())
+        """How its feed behaves to it."""
         self._venue = venue
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
@@ -74,6 +92,8 @@ class Connection:
         self._ending = False
         self._end: tuple[str, int, str] = ("client", 1006, "the client cut the connection")
         self._unknown_ids = itertools.count(1)
+        self._held: deque[tuple[float, Frame, Treatment]] = deque()
+        # Late data and what came after it, each with the moment it is due.
         self._enqueue(_Queued(accept, None))
 
     async def run(self) -> None:
@@ -90,8 +110,8 @@ class Connection:
             raise
         finally:
             self._ending = True
-            venue.links.pop(self._manners, None)
-            self._manners.leave()
+            venue.links.pop(self.manners, None)
+            self.manners.leave()
             self._discard()
             self._idle.set()
             venue.ledger.close(self.id, *self._end, venue.now_ms())
@@ -106,11 +126,30 @@ class Connection:
         if self._ending:
             return
         faults = self._venue.faults
-        if not faults.any_on:
+        if not faults.any_on and not self._held and not self.manners.stale:
             self._send(frame)
             return
-        subjects = [entry.subject for entry in frame.entries if self._manners.follows(entry.subject)]
-        self._deliver_treated(frame, faults.treat(self.id, subjects, anyio.current_time()))
+        subjects = [entry.subject for entry in frame.entries if self.manners.follows(entry.subject)]
+        now = anyio.current_time()
+        treatment = faults.treat(self.id, subjects, now)
+        if self._held or treatment.late_s is not None:
+            # What is due first stays first: order holds even where the delay changes on the way.
+            due = max(now + (treatment.late_s or 0.0), self._held[-1][0] if self._held else 0.0)
+            self._held.append((due, frame, treatment))
+        else:
+            self._deliver_treated(frame, treatment)
+
+    def tick(self, now: float) -> None:
+        """Do what time alone brings.
+
+        Args:
+            now: `anyio.current_time()`.
+        """
+        while self._held and self._held[0][0] <= now and not self._ending:
+            _, frame, treatment = self._held.popleft()
+            self._deliver_treated(frame, treatment)
+        if not self._ending:
+            self._give(self.manners.tick(self._venue.now_ms()))
 
     def say(self, text: str) -> None:
         """Send a plain word."""
@@ -123,7 +162,11 @@ class Connection:
 
     def slow(self) -> None:
         """Treat the client as one that reads too slowly."""
-        self.close(SLOW_CONSUMER, discard=True)
+        self.end(SLOW_CONSUMER)
+
+    def end(self, close: Close) -> None:
+        """Close by a fault; a slow consumer does not get what is still queued."""
+        self.close(close, discard=close.code in SLOW_CODES)
 
     def cut(self, reason: str) -> None:
         """End the connection without a close frame."""
@@ -153,9 +196,11 @@ class Connection:
             self.cut("fault: drop")
             return
         if treatment.close:
-            self.slow()
+            self.end(treatment.close)
             return
-        if treatment.stall:
+        if treatment.stale_after_s is not None:
+            self.manners.neglect(treatment.stale_after_s, self._venue.now_ms())
+        if treatment.stall or self.manners.stale:
             self._count(Fate.WITHHELD, frame.entries)
             return
         if treatment.frozen:
@@ -166,20 +211,26 @@ class Connection:
             if thawed is None:
                 return
             frame = thawed
-        if treatment.unknown == "inside":
+        if treatment.lost is not None:
+            self.manners.lose(frame, told=treatment.lost.told, counted=treatment.lost.counted)
+            self._count(Fate.WITHHELD, frame.entries)
+            return
+        frame = self.manners.address(frame)
+        if treatment.unknown == "inside" and self._feed.arrays:
             self._send_array(frame)
         elif treatment.corrupt is not None:
             wire = wire_text(corrupted(frame.text, treatment.corrupt))
             self._enqueue(_Queued(wire, self._tallies(frame.entries, Fate.CORRUPTED)))
         else:
-            self._send(frame)
+            self._enqueue(_Queued(frame.wire(), self._tallies(frame.entries, Fate.SENT)))
         if treatment.duplicate:
             self._enqueue(_Queued(frame.wire(), self._tallies(frame.entries, Fate.DUPLICATED)))
-        if treatment.unknown == "after":
+        if treatment.unknown == "after" or (treatment.unknown and not self._feed.arrays):
             entry = self._made_up(frame.entries[0])
             self._enqueue(_Queued(wire_text(entry.text), self._tallies([entry], Fate.UNKNOWN)))
 
     def _send(self, frame: Frame) -> None:
+        frame = self.manners.address(frame)
         self._enqueue(_Queued(frame.wire(), self._tallies(frame.entries, Fate.SENT)))
 
     def _send_array(self, frame: Frame) -> None:
@@ -190,12 +241,10 @@ class Connection:
         self._enqueue(_Queued(wire_text(text), tallies))
 
     def _made_up(self, like: Entry) -> Entry:
-        kind = "some_future_event"
-        text = f'{{"event_type":"{kind}","asset_id":"{like.subject}","number":{next(self._unknown_ids)}}}'
-        return Entry(like.subject, kind, text)
+        return Entry(like.subject, FUTURE, self.manners.made_up(like.subject, next(self._unknown_ids)))
 
     def _tallies(self, entries: tuple[Entry, ...] | list[Entry], fate: Fate) -> tuple[Tally, ...]:
-        follows = self._manners.follows
+        follows = self.manners.follows
         return tuple(
             [
                 Tally(fate if follows(entry.subject) else Fate.MIRRORED, entry.subject, entry.kind)
@@ -204,7 +253,7 @@ class Connection:
         )
 
     def _count(self, fate: Fate, entries: tuple[Entry, ...] | list[Entry]) -> None:
-        follows = self._manners.follows
+        follows = self.manners.follows
         self._venue.ledger.count(
             self.id, [Tally(fate, entry.subject, entry.kind) for entry in entries if follows(entry.subject)]
         )
@@ -228,6 +277,9 @@ class Connection:
             self._throw_away(item)
         self._queue.clear()
         self._queued_bytes = 0
+        for _, frame, _ in self._held:
+            self._count(Fate.DISCARDED, frame.entries)
+        self._held.clear()
 
     def _throw_away(self, item: _Queued) -> None:
         lost = [Tally(Fate.DISCARDED, t.subject, t.kind) for t in item.tallies or () if t.fate is Fate.SENT]
@@ -274,11 +326,13 @@ class Connection:
                             text, length = [], 0
                     case Ping() if not self._ending:
                         self._enqueue(_Queued(self._websocket.send(event.response()), None))
+                    case Pong():
+                        self.manners.receive_pong()
                     case CloseConnection():
                         await self._peer_closed(event)
                         return
                     case _:
-                        pass  # pongs, and binary messages, of which the venue has no use
+                        pass  # binary messages, of which the venue has no use
             try:
                 data = await self._stream.receive()
             except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -299,7 +353,10 @@ class Connection:
     def _answer(self, text: str) -> None:
         if self._ending:
             return
-        for answer in self._manners.receive_text(text, self._venue.now_ms()):
+        self._give(self.manners.receive_text(text, self._venue.now_ms()))
+
+    def _give(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
             match answer:
                 case Frame():
                     self.deliver(answer)
@@ -307,6 +364,12 @@ class Connection:
                     self.say(answer.text)
                 case Close():
                     self.close(answer)
+                case Cut():
+                    self.cut(answer.reason)
+                case SayPing():
+                    self._enqueue(_Queued(self._websocket.send(Ping()), None))
+                case _:
+                    assert_never(answer)
 
     async def _say_goodbye(self) -> None:
         """Write a close frame behind whatever was being written when the simulator was told to stop."""

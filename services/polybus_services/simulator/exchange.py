@@ -80,6 +80,16 @@ class Market:
             last_trade_price=self.last_trade_price,
         )
 
+    def resting(self) -> list[Order]:
+        """All orders on the book, oldest first."""
+        orders = [
+            order
+            for ladder in (self.bids, self.asks)
+            for price in ladder.prices()
+            for order in ladder.orders_at(price)
+        ]
+        return sorted(orders, key=lambda order: order.id)
+
     def top(self) -> tuple[int | None, int | None]:
         """The first token's best bid and ask."""
         return self.bids.best(), self.asks.best()
@@ -136,7 +146,7 @@ class Exchange:
         own, view = market.ladder(outcome, side)
         facing = market.asks if own is market.bids else market.bids
         first_price = price if view == 0 else PRICE_ONE - price
-        order = Order(self._next_order, first_price, size)
+        order = Order(self._next_order, first_price, size, size, outcome, side, now_ms)
         self._next_order += 1
         fills = _match(facing, order)
         if order.remaining:
@@ -152,6 +162,7 @@ class Exchange:
                 size,
                 own.size_at(first_price),
                 market.top() != top,
+                order,
             )
         touched = fills[-1].price if view == 0 else PRICE_ONE - fills[-1].price
         market.last_trade_price = price_text(touched).ljust(5, "0")
@@ -167,6 +178,7 @@ class Exchange:
             fills=fills,
             transaction_hash=transaction_hash,
             top_moved=market.top() != top,
+            order=order,
         )
 
     def cancel(self, market: Market, ladder: Ladder, order: Order, outcome: int, now_ms: int) -> Cancelled:
@@ -184,6 +196,7 @@ class Exchange:
             size,
             ladder.size_at(order.price),
             market.top() != top,
+            order,
         )
 
     def change_tick(self, market: Market, tick: int, now_ms: int) -> TickChanged:
@@ -214,7 +227,7 @@ def _match(facing: Ladder, order: Order) -> tuple[Fill, ...]:
             size = min(order.remaining, resting.remaining)
             facing.take(resting, size)
             order.remaining -= size
-            fills.append(Fill(resting.id, best, size))
+            fills.append(Fill(resting.id, best, size, resting))
             if not order.remaining:
                 break
     return tuple(fills)

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from polybus_services.simulator.comments import Comment, Reaction
     from polybus_services.simulator.exchange import Market
+    from polybus_services.simulator.games import Game
+    from polybus_services.simulator.ladder import Order
+    from polybus_services.simulator.prices import PriceSeries
 
 
 class Side(enum.StrEnum):
@@ -43,6 +47,8 @@ class LevelChanged(msgspec.Struct, frozen=True):
     """What rests at that price now; 0 when the level is gone."""
     top_moved: bool
     """Whether the best bid or ask is another price than before."""
+    order: Order
+    """The order itself, as it is now."""
 
 
 class Placed(LevelChanged, frozen=True):
@@ -60,6 +66,8 @@ class Fill(msgspec.Struct, frozen=True, gc=False):
     price: int
     """As the first token sees it."""
     size: int
+    order: Order
+    """The resting order itself, as it is now."""
 
 
 class Traded(msgspec.Struct, frozen=True):
@@ -80,6 +88,8 @@ class Traded(msgspec.Struct, frozen=True):
     fills: tuple[Fill, ...]
     transaction_hash: str
     top_moved: bool
+    order: Order
+    """The taker's order itself, as it is now."""
 
 
 class TickChanged(msgspec.Struct, frozen=True):
@@ -108,3 +118,61 @@ class MarketResolved(msgspec.Struct, frozen=True):
 
 
 Fact = Placed | Cancelled | Traded | TickChanged | MarketCreated | MarketResolved
+"""What happens on the exchange itself."""
+
+
+class TradeStatus(enum.StrEnum):
+    """How far a trade's settlement on the chain has got; the venue's own words."""
+
+    MATCHED = "MATCHED"
+    RETRYING = "RETRYING"
+    MINED = "MINED"
+    CONFIRMED = "CONFIRMED"
+    FAILED = "FAILED"
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A trade's settlement got further.  Each trade is MINED at most once, however often it is retried."""
+
+    trade: Traded
+    now_ms: int
+    status: TradeStatus
+
+
+class Price(msgspec.Struct, frozen=True, gc=False):
+    """What something cost at a moment."""
+
+    time_ms: int
+    """Of the price.  No two prices of a symbol have the same, and they rise."""
+    value: int
+    """In 1e-8 dollars."""
+
+
+class PriceMoved(msgspec.Struct, frozen=True):
+    """A reference price is another one, or an exchange opened or closed."""
+
+    series: PriceSeries
+    now_ms: int
+    carried_forward: bool = False
+    """The price is the old one: only whether the exchange is open is new."""
+
+
+class Commented(msgspec.Struct, frozen=True):
+    """Somebody commented or reacted, or took it back."""
+
+    kind: str
+    """`comment_created`, `comment_removed`, `reaction_created` or `reaction_removed`."""
+    comment: Comment
+    now_ms: int
+    reaction: Reaction | None = None
+
+
+class GameChanged(msgspec.Struct, frozen=True):
+    """A game's score or state is another one."""
+
+    game: Game
+    now_ms: int
+
+
+Happening = Fact | Settled | PriceMoved | Commented | GameChanged
+"""Everything that happens, on the exchange and around it."""

@@ -1,125 +1,62 @@
-"""Faults by name, each taken from a real incident, switched on and off while the simulator runs.
-
-One struct per fault: its fields are its parameters, its docstring says what a client sees.  A new fault is a
-new struct in `FAULTS` and, if it does something new to a frame, a new field of `Treatment`.
+"""Faults by name, switched on and off while the simulator runs: which are on, and what befalls a frame.
 
 A fault on frames stays on until it is switched off, has happened `count` times, or `seconds` are over.
-`drop` and `close-1013` without `count` and `probability` happen at once to each connection meant, and are over.
+Those that end a connection (`drop`, `close-1013`, `drain-4003`, ...) happen, without `count` and `probability`,
+at once to each connection meant, and are over.  What each fault does is told in `fault_kinds.py`.
 """
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 import msgspec
 
-ALL = "all"
+from polybus_services.simulator.fault_kinds import (
+    ALL,
+    FAULTS,
+    Auth,
+    AuthSilent,
+    CorruptFrame,
+    Drop,
+    DroppedCount,
+    Duplicate,
+    Ending,
+    Fault,
+    FaultError,
+    FreezeAsset,
+    LateData,
+    Recurring,
+    Refuse429,
+    RtdsStale,
+    Selective,
+    SeqGap,
+    Stall,
+    UnknownEvent,
+    fault_of,
+)
+from polybus_services.simulator.feeds import AuthFate, Close
+
+__all__ = ["ALL", "FAULTS", "Ending", "FaultError", "Faults", "Treatment", "corrupted", "fault_of"]
 
 
-class FaultError(ValueError):
-    """A fault nobody knows, or a parameter it does not have; the text says which there are."""
+class Loss(msgspec.Struct, frozen=True):
+    """A frame is not sent; see `Manners.lose`."""
 
-
-class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every fault has."""
-
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """How long it stays on; for ever if left out."""
-
-
-class Selective(Fault, kw_only=True):
-    """A fault that can be meant for one connection."""
-
-    connection: str = ALL
-    """A connection's id, such as "market-1", or "all"."""
-
-
-class Recurring(Selective, kw_only=True):
-    """A fault that happens to data frames, one by one."""
-
-    probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    count: Annotated[int, msgspec.Meta(gt=0)] | None = None
-    """How often it happens before it is over."""
-    assets: tuple[str, ...] = ()
-    """Only frames about these assets; all frames if empty."""
-
-
-class Ending(Recurring, kw_only=True):
-    """A fault that ends the connection: at once, unless told to wait for a frame."""
-
-    @property
-    def at_once(self) -> bool:
-        """Whether it happens now to each connection meant, rather than to frames to come."""
-        return self.count is None and self.probability == 1.0 and not self.assets
-
-
-class Drop(Ending):
-    """TCP is cut, without a close frame."""
-
-
-class Close1013(Ending):
-    """The connection is closed with 1013 "slow consumer: send buffer full", however fast the client reads."""
-
-
-class Stall(Selective):
-    """The socket stays open and PONGs come back, but no data, as in py-clob-client #292.
-
-    What is held back is never sent.
-    """
-
-
-class FreezeAsset(Selective):
-    """These assets are silent, their first books too, while others go on, as in nautilus_trader #4901."""
-
-    assets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-
-
-class Refuse429(Fault):
-    """Upgrades are answered with 429 and Retry-After."""
-
-    count: Annotated[int, msgspec.Meta(gt=0)] | None = None
-    probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    retry_after_s: Annotated[int, msgspec.Meta(ge=0)] = 1
-
-
-class Duplicate(Recurring):
-    """A data frame is sent twice in a row."""
-
-
-class CorruptFrame(Recurring):
-    """A WebSocket frame in order, whose JSON is cut short or has one bit of a colon flipped.
-
-    It never decodes: a flipped digit would pass for data, which no client could tell.
-    """
-
-    mode: Literal["cut", "flip", "either"] = "either"
-
-
-class UnknownEvent(Recurring):
-    """An event of an unknown type stands after a data frame or, with `inside`, in one array with its events."""
-
-    inside: bool = False
-
-
-FAULTS: Mapping[str, type[Fault]] = {
-    "drop": Drop,
-    "stall": Stall,
-    "freeze-asset": FreezeAsset,
-    "refuse-429": Refuse429,
-    "duplicate": Duplicate,
-    "corrupt-frame": CorruptFrame,
-    "unknown-event": UnknownEvent,
-    "close-1013": Close1013,
-}
+    told: bool
+    counted: bool
 
 
 class Treatment(msgspec.Struct):
     """What befalls one data frame on its way to one connection.  By default: nothing."""
 
     drop: bool = False
-    close: bool = False
+    close: Close | None = None
     stall: bool = False
+    stale_after_s: float | None = None
+    """Go stale after so long without a PING."""
+    late_s: float | None = None
+    lost: Loss | None = None
     frozen: frozenset[str] = frozenset()
     duplicate: bool = False
     corrupt: Literal["cut", "flip"] | None = None
@@ -186,33 +123,44 @@ class Faults:
         self._expire(now)
         return list(self._on)
 
-    def refuses_upgrade(self, now: float) -> int | None:
+    def refuses_upgrade(self, now: float, feed: str = ALL) -> int | None:
         """Seconds for Retry-After if this upgrade is to be refused."""
         self._expire(now)
         on = self._on.get("refuse-429")
-        if on is not None and isinstance(on.fault, Refuse429) and self._happens("refuse-429", on.fault):
-            return on.fault.retry_after_s
-        return None
+        if on is None or not isinstance(on.fault, Refuse429) or on.fault.feed not in (ALL, feed):
+            return None
+        return on.fault.retry_after_s if self._happens("refuse-429", on.fault) else None
+
+    def on_auth(self, connection: str, now: float) -> AuthFate:
+        """Decide what becomes of an attempt to authenticate."""
+        self._expire(now)
+        for name, fault in self._meant(connection).items():
+            if isinstance(fault, Auth) and self._happens(name, fault):
+                return "silent" if isinstance(fault, AuthSilent) else "4001"
+        return "admit"
 
     def treat(self, connection: str, subjects: Collection[str], now: float) -> Treatment:
         """Decide what befalls a data frame.
 
         Args:
             connection: where it is going.
-            subjects: the assets and markets it speaks of.
+            subjects: the assets and markets it speaks of, or its stream.
             now: the caller's clock, in seconds.
         """
         self._expire(now)
-        meant = {
-            name: on.fault
-            for name, on in self._on.items()
-            if isinstance(on.fault, Selective) and on.fault.connection in (ALL, connection)
-        }
+        meant = self._meant(connection)
         # What is not sent cannot be duplicated or corrupted, nor use up the count of a fault.
         treatment = Treatment(stall=any(isinstance(fault, Stall) for fault in meant.values()))
         for fault in meant.values():
-            if isinstance(fault, FreezeAsset):
-                treatment.frozen = frozenset(fault.assets)
+            match fault:
+                case FreezeAsset():
+                    treatment.frozen = frozenset(fault.assets)
+                case RtdsStale():
+                    treatment.stale_after_s = fault.after_s
+                case LateData():
+                    treatment.late_s = fault.delay_s
+                case _:
+                    pass
         sent = [] if treatment.stall else [subject for subject in subjects if subject not in treatment.frozen]
         for name, fault in meant.items():
             if (
@@ -224,12 +172,23 @@ class Faults:
                 self._apply(fault, treatment)
         return treatment
 
+    def _meant(self, connection: str) -> dict[str, Selective]:
+        return {
+            name: on.fault
+            for name, on in self._on.items()
+            if isinstance(on.fault, Selective) and on.fault.meant_for(connection)
+        }
+
     def _apply(self, fault: Recurring, treatment: Treatment) -> None:
         match fault:
             case Drop():
                 treatment.drop = True
-            case Close1013():
-                treatment.close = True
+            case Ending():
+                treatment.close = fault.close
+            case SeqGap():
+                treatment.lost = Loss(told=False, counted=True)
+            case DroppedCount():
+                treatment.lost = Loss(told=True, counted=fault.skip_seq)
             case Duplicate():
                 treatment.duplicate = True
             case CorruptFrame(mode="either"):
@@ -243,7 +202,7 @@ class Faults:
             case _:
                 pass
 
-    def _happens(self, name: str, fault: Recurring | Refuse429) -> bool:
+    def _happens(self, name: str, fault: Recurring | Refuse429 | Auth) -> bool:
         """Throw the dice; the last time of a counted fault ends it."""
         if fault.probability < 1.0 and self._random.random() >= fault.probability:
             return False
@@ -255,27 +214,6 @@ class Faults:
     def _expire(self, now: float) -> None:
         for name in [name for name, on in self._on.items() if on.until is not None and now >= on.until]:
             del self._on[name]
-
-
-def fault_of(name: str, parameters: object) -> Fault:
-    """A fault as a person asks for it.
-
-    Args:
-        name: one of `FAULTS`.
-        parameters: a mapping, as decoded from JSON.
-
-    Raises:
-        FaultError: no such fault, or no such parameter.
-    """
-    kind = FAULTS.get(name)
-    if kind is None:
-        raise FaultError(f"no fault is called {name!r}; there are: {', '.join(FAULTS)}")
-    try:
-        return msgspec.convert(parameters, kind)
-    except msgspec.ValidationError as error:
-        raise FaultError(
-            f"{name}: {error}; its parameters are: {', '.join(kind.__struct_fields__)}"
-        ) from None
 
 
 def corrupted(text: str, mode: Literal["cut", "flip"]) -> str:

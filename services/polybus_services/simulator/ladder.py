@@ -12,6 +12,8 @@ from functools import cache
 
 import msgspec
 
+from polybus_services.simulator.facts import Side
+
 PRICE_ONE = 10_000
 """One dollar, what a winning share pays.  The venue's finest tick is 0.0001."""
 
@@ -37,11 +39,22 @@ def decimal_text(value: int, places: int) -> str:
 
 
 class Order(msgspec.Struct, gc=False):
-    """A resting limit order, on the first token's book."""
+    """A limit order, on the first token's book."""
 
     id: int
     price: int
+    """As the first token sees it."""
     remaining: int
+    size: int
+    """As it was placed."""
+    outcome: int
+    """0 or 1: the token it was placed for; `side` is as that token sees it."""
+    side: Side
+    placed_ms: int
+
+    def sees(self, price: int) -> int:
+        """A price of the first token, as this order's own token sees it."""
+        return price if self.outcome == 0 else PRICE_ONE - price
 
 
 class Ladder:

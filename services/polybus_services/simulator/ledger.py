@@ -1,5 +1,8 @@
 """The books of the simulator itself: what was handed to each socket, and what was not, and why.
 
+A *stream* is what order belongs to: an asset on the market feed (or a market, for what concerns both of its
+assets), and on the others the ids in polybus's subject, such as "alice/0x12" or "crypto/btcusd".
+
 Counts are of events, not frames: one per asset in a `price_change` frame, one per book, one per trade.  What
 an outside test needs to say "received = sent, or covered by a gap".
 """
@@ -23,7 +26,7 @@ class Fate(enum.StrEnum):
     MIRRORED = "mirrored"
     """Written, but about an asset the connection does not follow: the other half of a pair."""
     WITHHELD = "withheld"
-    """Not sent, because of a stall or a frozen asset."""
+    """Not sent, because of a stall, a frozen asset, a stale connection or a lost frame."""
     CORRUPTED = "corrupted"
     """Written in a frame that does not decode."""
     DUPLICATED = "duplicated"
@@ -62,12 +65,14 @@ class Ledger:
         self.refused = 0
         self._records: dict[str, Record] = {}
         self._closed: deque[str] = deque()
-        self._earlier = Counter[Tally]()
-        self._earlier_frames = 0
+        self._earlier: dict[str, Record] = {}
+        # By feed: those of its connections that are too long ago to be told one by one, added up.
+        self._opened_by_feed = Counter[str]()
 
     def open(self, connection: str, feed: str, now_ms: int) -> None:
         """A client was let in."""
         self.opened += 1
+        self._opened_by_feed[feed] += 1
         self._records[connection] = Record(feed, now_ms)
 
     def count(self, connection: str, tallies: Iterable[Tally]) -> None:
@@ -90,8 +95,9 @@ class Ledger:
         self._closed.append(connection)
         if len(self._closed) > REMEMBERED_CONNECTIONS:
             old = self._records.pop(self._closed.popleft())
-            self._earlier.update(old.counts)
-            self._earlier_frames += old.frames
+            earlier = self._earlier.setdefault(old.feed, Record(old.feed, old.opened_ms))
+            earlier.counts.update(old.counts)
+            earlier.frames += old.frames
 
     def record(self, connection: str) -> Record:
         """What is known about one connection.
@@ -101,27 +107,31 @@ class Ledger:
         """
         return self._records[connection]
 
-    def counts(self) -> Counter[Tally]:
-        """All connections together."""
-        total = Counter(self._earlier)
-        for record in self._records.values():
+    def counts(self, feed: str | None = None) -> Counter[Tally]:
+        """All connections together, or those of one feed."""
+        total = Counter[Tally]()
+        for record in self._all(feed):
             total.update(record.counts)
         return total
+
+    def _all(self, feed: str | None = None) -> list[Record]:
+        records = [*self._earlier.values(), *self._records.values()]
+        return [record for record in records if feed is None or record.feed == feed]
 
     def show(self, asset: str | None = None) -> dict[str, object]:
         """Everything as JSON-ready values; see `admin.py` for the shape.
 
         Args:
-            asset: count only what is about this asset or market.
+            asset: count only what is about this asset, market or stream.
         """
-        everything = self.counts()
         return {
             "opened": self.opened,
             "open": sum(record.closed is None for record in self._records.values()),
             "refused": self.refused,
-            "frames": self._earlier_frames + sum(record.frames for record in self._records.values()),
-            "totals": _totals(everything, asset),
-            "assets": _by_subject(everything, asset),
+            "frames": sum(record.frames for record in self._all()),
+            "totals": _totals(self.counts(), asset),
+            "assets": _by_subject(self.counts("market"), asset),
+            "feeds": {feed: self._show_feed(feed, asset) for feed in self._opened_by_feed},
             "connections": {
                 connection: {
                     "feed": record.feed,
@@ -133,6 +143,15 @@ class Ledger:
                 }
                 for connection, record in self._records.items()
             },
+        }
+
+    def _show_feed(self, feed: str, asset: str | None) -> dict[str, object]:
+        return {
+            "opened": self._opened_by_feed[feed],
+            "open": sum(record.closed is None for record in self._records.values() if record.feed == feed),
+            "frames": sum(record.frames for record in self._all(feed)),
+            "totals": _totals(self.counts(feed), asset),
+            "streams": _by_subject(self.counts(feed), asset),
         }
 
 

@@ -24,13 +24,14 @@ from polybus_services.simulator.exchange import Exchange, Market
 from polybus_services.simulator.facts import (
     Cancelled,
     Fact,
+    Happening,
     MarketCreated,
     MarketResolved,
     Placed,
     TickChanged,
     Traded,
 )
-from polybus_services.simulator.feeds import Answer, Close, Frame, Say
+from polybus_services.simulator.feeds import Answer, Close, Frame, Manners, Say
 
 PONG = Say("PONG")
 INVALID_OPERATION = Say("INVALID OPERATION")
@@ -73,7 +74,7 @@ class State(enum.Enum):
     """Opened, though perhaps for no asset; changes travel as operations."""
 
 
-class MarketManners:
+class MarketManners(Manners):
     """The venue's side of one connection."""
 
     def __init__(self, feed: "MarketFeed") -> None:
@@ -148,7 +149,8 @@ class MarketFeed:
     """Facts of the exchange as market frames, and who follows what."""
 
     name = "market"
-    path = "/ws/market"
+    paths: tuple[str, ...] = ("/ws/market",)
+    arrays = True
 
     def __init__(self, exchange: Exchange, limits: MarketLimits) -> None:
         self.limits = limits
@@ -158,7 +160,7 @@ class MarketFeed:
         self._custom: dict[MarketManners, None] = {}
         self._facts = 0
 
-    def greet(self) -> MarketManners:
+    def greet(self, connection: str = "", now_ms: int = 0) -> MarketManners:  # noqa: ARG002 - it is not needed here
         """A client connected."""
         return MarketManners(self)
 
@@ -190,8 +192,12 @@ class MarketFeed:
         """The books of these assets as they are now."""
         return frames.snapshot([self._exchange.assets[asset] for asset in assets], now_ms)
 
-    def publish(self, fact: Fact) -> Iterator[Publication]:
-        """Say a fact.  Nothing is written for which there is no reader."""
+    def publish(self, happening: Happening) -> Iterator[Publication]:
+        """Say a fact of the exchange.  Nothing is written for which there is no reader."""
+        if isinstance(happening, Fact):
+            yield from self._publish_fact(happening)
+
+    def _publish_fact(self, fact: Fact) -> Iterator[Publication]:
         match fact:
             case Placed() | Cancelled():
                 yield from self._level_changed(fact)

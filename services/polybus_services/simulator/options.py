@@ -4,6 +4,8 @@ import msgspec
 
 from polybus_services.simulator.crowd import CrowdOptions
 from polybus_services.simulator.market_feed import MarketLimits
+from polybus_services.simulator.surroundings import Pace
+from polybus_services.simulator.user_feed import UserChoices
 
 FACTS_PER_MARKET = 2.0
 """Facts per second and market at speed 1.0; nearly each is one `price_change` frame.  Busy markets of the venue
@@ -31,6 +33,12 @@ class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     array of 500 books (1.5 MB), so that a snapshot alone never counts as slowness."""
     limits: MarketLimits = MarketLimits()
     crowd: CrowdOptions = CrowdOptions()
+    accounts: tuple[str, ...] = ("alice", "bob")
+    """Labels; the credentials are made up from the seed."""
+    account_share: float = 0.1
+    """How much of all orders is theirs."""
+    pace: Pace = Pace()
+    user: UserChoices = UserChoices()
 
     @property
     def facts_per_second(self) -> float:

@@ -42,6 +42,11 @@ class Simulator(msgspec.Struct, frozen=True):
         ]
 
     @property
+    def accounts(self) -> list[dict[str, str]]:
+        """The accounts of the user feed: `label`, `api_key`, `secret`, `passphrase` and `wallet` of each."""
+        return [account.show() for account in self.venue.people.accounts.values()]
+
+    @property
     def assets(self) -> list[str]:
         """The token ids of all undecided markets."""
         return [asset for market in self.markets for asset in cast("list[str]", market["assets"])]
@@ -54,6 +59,7 @@ def ready_line(simulator: Simulator) -> dict[str, object]:
         "rest": simulator.rest,
         "admin": simulator.admin,
         "markets": simulator.markets,
+        "accounts": simulator.accounts,
     }
 
 
@@ -78,7 +84,7 @@ async def serve(
         task_status.started(
             Simulator(
                 venue=venue,
-                feeds={feed.name: f"ws://{where}{path}" for path, feed in venue.feeds.items()},
+                feeds={name: f"ws://{where}{feed.paths[0]}" for name, feed in venue.feeds.items()},
                 rest=f"http://{where}",
                 admin=f"http://{where}/admin",
             )
@@ -120,7 +126,7 @@ class _Door:
         async with stream:
             try:
                 while (request := await http.next_request()) is not None:
-                    if request.wants_websocket() or request.path in self._venue.feeds:
+                    if request.wants_websocket() or request.path in self._venue.paths:
                         refused = await self._serve_websocket(http, stream, request)
                         if refused is None:
                             return
@@ -137,12 +143,12 @@ class _Door:
     ) -> Response | None:
         """Serve a WebSocket to its end; or what to answer instead."""
         venue = self._venue
-        feed = venue.feeds.get(request.path)
+        feed = venue.feed_at(request.path)
         if feed is None:
-            return _refusal(404, f"there is no feed at {request.path}; there are: {', '.join(venue.feeds)}")
+            return _refusal(404, f"there is no feed at {request.path}; there are: {', '.join(venue.paths)}")
         if not request.wants_websocket():
             return _refusal(426, "this is a WebSocket", ("Upgrade", "websocket"))
-        retry_after_s = venue.faults.refuses_upgrade(anyio.current_time())
+        retry_after_s = venue.faults.refuses_upgrade(anyio.current_time(), feed.name)
         if retry_after_s is not None:
             venue.ledger.refused += 1
             return _refusal(429, "too many requests", ("Retry-After", str(retry_after_s)))
@@ -153,9 +159,10 @@ class _Door:
             return _refusal(400, str(error))
         accept = websocket.send(AcceptConnection())
         websocket.receive_data(http.take_over())
-        manners, name = feed.greet(), self._next_name(feed)
+        name = self._next_name(feed)
         venue.ledger.open(name, feed.name, venue.now_ms())
-        connection = venue.links[manners] = Connection(name, stream, accept, websocket, manners, venue)
+        connection = Connection(name, stream, accept, websocket, feed, venue)
+        venue.links[connection.manners] = connection
         await connection.run()
         return None
 

@@ -1,0 +1,128 @@
+"""The examples, run as their first lines say."""
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anyio
+import pytest
+
+from polybus_protocol import decode_event, encode_event, parse_subject
+
+from .scene import ROOT, Scene, checked_by_node, first_lines, node_with_transport, scene
+from .terminal import environment
+
+pytestmark = pytest.mark.anyio
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for the module, since its scene outlives a test."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def here() -> AsyncIterator[Scene]:
+    """One scene for all of them."""
+    async with scene() as running:
+        yield running
+
+
+def example(name: str) -> ModuleType:
+    """An example, imported by its path."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_followed(lines: list[str], asset: str) -> None:
+    """What a follower prints: its first event is a book; in doubt it is from a gap to the next book alone."""
+    words = [line.split() for line in lines]
+    assert words[0][4] == "book"
+    trusted = False
+    for trust, name, bid, ask, type_, *_ in words:
+        trusted = type_ == "book" or (trusted and type_ != "gap")
+        assert (trust, name) == ("ok" if trusted else "??", asset[:6])
+        assert not trusted or Decimal(0) < Decimal(bid) < Decimal(ask) < 1
+
+
+async def test_follow_keeps_a_book(here: Scene) -> None:
+    """A bare nats-py client asks for an asset, gets its book first, and keeps it trusted while nothing is lost."""
+    asset = here.simulator.assets[2]
+    command = [sys.executable, str(EXAMPLES / "follow.py"), asset]
+    is_followed(await first_lines(command, 12, **here.variables), asset)
+
+
+async def test_follow_without_arguments_says_what_it_needs() -> None:
+    """A forgotten argument is a sentence, no traceback."""
+    done = await anyio.run_process(
+        [sys.executable, str(EXAMPLES / "follow.py")], check=False, env=environment()
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("which assets?")
+
+
+async def test_follow_in_javascript(here: Scene, tmp_path: Path) -> None:
+    """It is JavaScript wherever there is a Node.js; where its NATS client is installed, too, it follows an asset."""
+    script = tmp_path / "follow.mjs"
+    script.write_bytes((EXAMPLES / "follow.mjs").read_bytes())
+    await checked_by_node(script)
+    if node := await node_with_transport(tmp_path):
+        asset = here.simulator.assets[4]
+        is_followed(await first_lines([node, str(script), asset], 12, **here.variables), asset)
+
+
+async def test_parse_reads_frames() -> None:
+    """Frames in, subjects and canonical events out, with the protocol package alone."""
+    change = '{"asset_id":"7","price":"0.5","size":"0","side":"BUY","best_bid":"0.4","best_ask":"0.6"}'
+    frame = f'{{"event_type":"price_change","market":"0xab","timestamp":"1","price_changes":[{change}]}}'
+    done = await anyio.run_process(
+        [sys.executable, str(EXAMPLES / "parse.py")], input=f"PONG\n{frame}\n?\n".encode(), env=environment()
+    )
+    lines = [line.split(" ", 1) for line in done.stdout.decode().splitlines()]
+    assert [parse_subject(subject).type for subject, _ in lines] == ["price_change", "market"]
+    assert [encode_event(decode_event(payload)).decode() for _, payload in lines] == [
+        payload for _, payload in lines
+    ]
+
+
+def event(type_: str, epoch: int, seq: int, **fields: Any) -> dict[str, Any]:
+    """An event as it arrives, with no more than what the example looks at."""
+    return {"type": type_, "epoch": epoch, "seq": seq, "bids": [], "asks": [], "changes": []} | fields
+
+
+def test_follow_applies_changes_to_a_trusted_book_alone() -> None:
+    """A change sets a level and zero removes it, whatever the price's spelling; in doubt nothing is applied."""
+    book = example("follow").Book()
+    level = {"price": "0.50", "size": "10"}
+    change = {"price": ".5", "size": "0", "side": "BUY"}
+    book.take(event("book", 1, 1, bids=[level]))
+    assert str(book.top()[0]) == "0.50"
+    book.take(event("price_change", 1, 2, changes=[change]))
+    assert book.top() == (None, None)
+
+    book.take(event("gap", 2, 1))
+    book.take(event("price_change", 2, 2, changes=[change | {"size": "3"}]))
+    assert (book.trusted, book.top()) == (False, (None, None))
+
+
+def test_follow_stays_in_doubt_after_a_late_gap() -> None:
+    """A gap for events that NATS never confirmed, and which came after all, ends trust and takes no step back."""
+    book = example("follow").Book()
+    for one in (event("book", 1, 1), event("price_change", 1, 2), event("price_change", 1, 3)):
+        book.take(one)
+    book.take(event("gap", 1, 3))
+    assert not book.trusted
+    book.take(event("best_bid_ask", 1, 4))
+    assert not book.trusted
+    book.take(event("book", 1, 5))
+    assert book.trusted
