@@ -83,7 +83,7 @@ class Bus:
     Args:
         settings: where NATS is.
         outbox: what to publish.
-        on_lost: told which streams may have lost events, once NATS is back.
+        on_lost: told which streams have lost events, for whatever reason, once their gaps can go out.
     """
 
     def __init__(
@@ -98,7 +98,6 @@ class Bus:
         self._on_lost = on_lost
         self._wake = anyio.Event()
         self._closed = anyio.Event()
-        self._lost: set[Stream] = set()
         self._unconfirmed: deque[tuple[int, list[Publication]]] = deque()
         self._marker = 0
         self._is_marked = False
@@ -173,9 +172,8 @@ class Bus:
                     await self._wake.wait()
                 self._wake = anyio.Event()
             if client.is_connected:
-                if self._lost:
-                    lost, self._lost = self._lost, set()
-                    await self._on_lost(list(lost))
+                if lost := self._outbox.losers():
+                    await self._on_lost(lost)
                 await self._publish(client, self._outbox.take(BATCH))
                 await self._mark(client)
                 self._settle()
@@ -252,7 +250,7 @@ class Bus:
         self._unconfirmed.clear()
         self._is_marked = False
         self._progress += 1
-        self._lost |= self._outbox.lose(unconfirmed)
+        self._outbox.lose(unconfirmed)
 
     # --- the client --------------------------------------------------------------------------------
 

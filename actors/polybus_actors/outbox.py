@@ -102,18 +102,15 @@ class Outbox:
                 self._queue.appendleft(publication)
                 self._bytes += len(publication.payload)
 
-    def lose(self, publications: Iterable[Publication], reason: str = UNCERTAIN) -> set[Stream]:
-        """Take note of publications that may have reached nobody.
-
-        Returns:
-            The streams affected.
-        """
-        streams = set()
+    def lose(self, publications: Iterable[Publication], reason: str = UNCERTAIN) -> None:
+        """Take note of publications that may have reached nobody."""
         for publication in publications:
             self.uncertain += 1
-            streams.add(publication.stream)
             self._lose(publication, reason)
-        return streams
+
+    def losers(self) -> list[Stream]:
+        """The streams whose losses the next `take` announces: they need a fresh snapshot."""
+        return list(self._losses)
 
     def _lose(self, publication: Publication, reason: str) -> None:
         first, last, count = _range(publication)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import msgspec
 from rich.text import Text
 
 from polybus_protocol.events import (
@@ -10,6 +11,7 @@ from polybus_protocol.events import (
     Book,
     Change,
     ConnectionState,
+    Event,
     Gap,
     LastTradePrice,
     MarketResolved,
@@ -20,6 +22,7 @@ from polybus_protocol.events import (
     Unknown,
     type_of,
 )
+from polybus_protocol.subjects import parse_subject, subject_for
 from polybus_services.order import Jump
 from polybus_services.present import short_id
 
@@ -39,6 +42,9 @@ TYPE_STYLES = {
 
 SHOWN_CHANGES = 3
 """Changes of one frame that fit a line; the rest is counted."""
+
+_COMMON = frozenset(Event.__struct_fields__) | {"type", "market", "asset"}
+"""Fields that every event has, or that the ids show."""
 
 _TYPE_WIDTH = max(map(len, TYPE_STYLES))
 
@@ -73,15 +79,9 @@ def _clock(time_ns: int) -> str:
 
 
 def _ids(event: AnyEvent) -> str:
-    match event:
-        case ConnectionState() | Notice():
-            return event.replica
-        case Unknown():
-            return event.feed
-        case NewMarket() | MarketResolved():
-            return short_id(event.market)
-        case _:
-            return f"{short_id(event.market)} {short_id(event.asset)}"
+    if isinstance(event, Unknown):
+        return event.feed
+    return " ".join(short_id(id_) for id_ in parse_subject(subject_for(event)).ids if id_ is not None)
 
 
 def _summary(event: AnyEvent) -> str:
@@ -114,6 +114,15 @@ def _summary(event: AnyEvent) -> str:
             return f"{event.id} #{event.incarnation} {event.state}{reason}"
         case Notice():
             return f"{event.level}: {event.text}"
+        case _:
+            return _fields(event)
+
+
+def _fields(event: Event) -> str:
+    """What an event has of its own, for those that need no better words."""
+    fields: dict[str, object] = msgspec.to_builtins(event)
+    told = (f"{name} {value}" for name, value in fields.items() if name not in _COMMON and value is not None)
+    return ", ".join(told)
 
 
 def _changes(changes: list[Change]) -> str:

@@ -31,7 +31,8 @@ async def answering(mailbox: Mailbox[Double], *, up_to: int) -> None:
 
 async def ask(mailbox: Mailbox[Double], number: int, into: dict[int, object]) -> None:
     try:
-        into[number] = await mailbox.ask(Double(number))
+        answer: int = await mailbox.ask(Double(number))
+        into[number] = answer
     except (ActorStopped, TooOdd) as error:
         into[number] = type(error)
 

@@ -153,7 +153,7 @@ async def test_the_whole_venue(rig: Rig) -> None:
 
 async def test_the_old_names(rig: Rig) -> None:
     """A request in the terms of the manager that polybus replaced is understood, and listed in today's."""
-    old = {
+    old: dict[str, Any] = {
         "channel": "market",
         "event_type": "agg_orderbook",
         "token_ids": rig.assets[:2],
@@ -214,7 +214,7 @@ async def test_deliver_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
         ("subscribe", b"{}", 422, "assets"),
         ("subscribe", b'{"assets": ["0x12"]}', 400, "assets"),
         ("subscribe", b'{"assets": [17]}', 400, "assets"),
-        ("subscribe", '{"assets": ["１２"]}'.encode(), 400, "assets"),
+        ("subscribe", '{"assets": ["\uff11\uff12"]}'.encode(), 400, "assets"),
         ("subscribe", b'{"assets": ["1"], "feed": "user"}', 422, "feed"),
         ("subscribe", b'{"assets": ["1"], "wait": "ever"}', 400, "wait"),
         ("subscribe", b'{"assets": ["1"], "wait_timeout_s": 1e9}', 400, "wait_timeout_s"),

@@ -36,7 +36,7 @@ from polybus_protocol.legacy import DELIVERY, FIELDS, TYPES
 from polybus_protocol.replies import REPLIES, ErrorReply, encode_reply
 from polybus_services.cli import support
 from polybus_services.config import Config, load, show
-from polybus_services.simulator.faults import FAULTS
+from polybus_services.simulator.faults import FAULTS, FaultError, fault_of
 from polybus_services.simulator.probe import request
 
 from .scene import ROOT, Scene, checked_by_node, first_lines, node_with_transport, scene
@@ -337,8 +337,18 @@ def test_gap_reasons() -> None:
 
 
 def test_faults() -> None:
-    """Every fault of the simulator is listed, and no other."""
-    assert [name for name, _ in table("fault", "what a client sees")] == list(FAULTS)
+    """Every fault that strikes the market feed unless told otherwise is listed, and no other."""
+
+    def strikes(name: str) -> bool:
+        wanted = {"assets": ["1"]} if name == "freeze-asset" else {}
+        try:
+            usual = fault_of(name, wanted)
+            fault_of(name, wanted | {"feed": "market"})
+        except FaultError:
+            return False
+        return getattr(usual, "feed", None) == "all"
+
+    assert [name for name, _ in table("fault", "what a client sees")] == list(filter(strikes, FAULTS))
 
 
 def test_configuration() -> None:

@@ -47,6 +47,8 @@ class StreamRecord:
         self.lost: list[tuple[Place, Place]] = []
         """What loss gaps cover: from after the one place to the other."""
         self.faults: list[str] = []
+        self.was_away = False
+        """The consumer itself was cut off, and may have missed what was published meanwhile."""
         self._ended = False
 
     @property
@@ -72,6 +74,10 @@ class StreamRecord:
         """Judge one event and remember it."""
         place, last = (event["epoch"], event["seq"]), self.last
         self.events.append(event)
+        if self.was_away and last is not None and place > last:
+            # A jump here is our own loss; that it shows at all is the promise.
+            self.was_away, self.last = False, place
+            return
         if event["type"] == "gap" and event["lost"] is not None:
             self._take_loss(event, place)
         elif last is not None and place <= last:
@@ -212,6 +218,11 @@ class Consumer:
 async def consuming(url: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
     """A consumer for the length of a block, which reconnects as often as it must."""
     client = Client()
+    consumer = Consumer(client, prefix)
+
+    async def was_away() -> None:
+        for record in consumer.streams.values():
+            record.was_away = True
 
     async def ignore(_error: Exception) -> None:
         pass
@@ -221,8 +232,8 @@ async def consuming(url: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.05,  # type: ignore[arg-type]  # a float works
         error_cb=ignore,
+        disconnected_cb=was_away,
     )
-    consumer = Consumer(client, prefix)
     try:
         await client.subscribe(f"{prefix}.>", cb=consumer.take)
         await client.flush()

@@ -6,7 +6,7 @@ Deadlines are short, so that what takes a minute in production takes a second he
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ from polybus_services.simulator import Simulator, SimulatorOptions, running_simu
 from polybus_services.simulator.probe import AdminClient
 
 from .consumer import Consumer, consuming
+from .proxy import Proxy, proxy_to
 
 QUICK = FeedProfile(
     url="ws://127.0.0.1:1/ws/market",
@@ -71,8 +72,11 @@ async def running_gateway(
 class Rig:
     """See the module."""
 
-    def __init__(self, nats: NatsServer, simulator: Simulator, gateway: Gateway, consumer: Consumer) -> None:
+    def __init__(
+        self, nats: NatsServer, proxy: Proxy, simulator: Simulator, gateway: Gateway, consumer: Consumer
+    ) -> None:
         self.nats = nats
+        self.proxy = proxy
         self.simulator = simulator
         self.gateway = gateway
         self.consumer = consumer
@@ -140,23 +144,37 @@ class Rig:
 
 @asynccontextmanager
 async def rigged(
-    options: SimulatorOptions | None = None, profile: FeedProfile = QUICK, **settings: Any
+    options: SimulatorOptions | None = None,
+    profile: FeedProfile = QUICK,
+    *,
+    proxied: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """A rig for the length of a block; what its consumer heard is checked at the end."""
+    """A rig for the length of a block; what its consumer heard is checked at the end.
+
+    Args:
+        options: of the simulator; by default four markets, paused.
+        profile: of the feed.
+        proxied: whether there is a proxy between the gateway and NATS.
+        settings: of the gateway.
+    """
     async with AsyncExitStack() as stack:
         nats = await stack.enter_async_context(nats_server())
+        proxy = await stack.enter_async_context(proxy_to(nats.port))
         simulator = await stack.enter_async_context(
             running_simulator(options or SimulatorOptions(markets=4, seed=5, paused=True))
         )
         consumer = await stack.enter_async_context(consuming(nats.url))
         gateway = await stack.enter_async_context(
-            running_gateway(nats.url, simulator.feeds["market"], profile, **settings)
+            running_gateway(
+                proxy.url if proxied else nats.url, simulator.feeds["market"], profile, **settings
+            )
         )
-        rig = Rig(nats, simulator, gateway, consumer)
+        rig = Rig(nats, proxy, simulator, gateway, consumer)
         yield rig
         consumer.check()
 
 
 def market_of(rig: Rig, asset: str) -> str:
     """The market an asset belongs to, by the venue."""
-    return cast("str", rig.simulator.venue.exchange.assets[asset][0].listing.market)
+    return rig.simulator.venue.exchange.assets[asset][0].listing.market

@@ -1,0 +1,314 @@
+"""The way to NATS: servers that die, freeze, change their mind or are not there; and the bucket of what is wanted."""
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import nats as nats_py
+import pytest
+from nats.aio.client import Client
+
+from polybus_actors.bus import Bus, NatsSettings, NatsUnreachable, safe_url
+from polybus_actors.outbox import Outbox
+from polybus_actors.store import Store
+from polybus_protocol.events import LastTradePrice
+from polybus_protocol.interest import Subscription
+from polybus_protocol.stream import Stream
+from polybus_services.nats_server import NatsServer, nats_server
+from polybus_services.simulator import SimulatorOptions
+
+from ..support.consumer import consuming
+from ..support.rig import Rig, rigged
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    """A rig whose venue talks all the time."""
+    with anyio.fail_after(60):
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=400)) as running:
+            yield running
+
+
+async def is_sound_again(rig: Rig) -> None:
+    """Commands are answered, every asset goes on, and nothing is missing without a gap."""
+    await rig.consumer.until_status(lambda status: status["nats"]["connected"])
+    marks = {asset: len(rig.consumer.of(asset).events) for asset in rig.assets}
+    await rig.consumer.until(
+        lambda: all(
+            len(rig.consumer.of(asset).events) > marks[asset] + 3 and rig.consumer.of(asset).is_trusted
+            for asset in rig.assets
+        )
+    )
+    await rig.settle()
+    rig.consumer.check()
+
+
+def losses(rig: Rig) -> list[dict[str, Any]]:
+    """The gaps that stand for what was lost on the way to NATS."""
+    return [gap for asset in rig.assets for gap in rig.consumer.of(asset).gaps if gap["lost"] is not None]
+
+
+def has_fresh_books(rig: Rig) -> bool:
+    """Whether after every such gap a book has come, which is where trust begins again."""
+    for asset in rig.assets:
+        events = rig.consumer.of(asset).events
+        last = max((i for i, e in enumerate(events) if e.get("lost") is not None), default=None)
+        if last is not None and not any(event["type"] == "book" for event in events[last:]):
+            return False
+    return True
+
+
+async def test_nats_is_killed_and_comes_back(rig: Rig) -> None:
+    """SIGKILL and restart: the gateway recovers by itself, with its commands, and remembers what is wanted."""
+    await rig.subscribe(*rig.assets)
+    await rig.consumer.until(lambda: rig.consumer.received > 500)
+    rig.nats.kill()
+    await rig.nats.restart()
+    await is_sound_again(rig)
+    status = await rig.consumer.ask("status")
+    assert status["nats"]["reconnects"] == 1
+    assert (await rig.subscribe(rig.assets[0], id="after"))["durable"] is True
+    assert status["restarts"] == 0
+
+
+async def test_the_line_to_nats_is_cut() -> None:
+    """What was on its way when the connection broke is covered by gaps, to the last event, then come fresh books."""
+    with anyio.fail_after(60):
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=1500), proxied=True) as rig:
+            await rig.subscribe(*rig.assets)
+            for _ in range(3):
+                received = rig.consumer.received
+                await rig.consumer.until(lambda r=received: rig.consumer.received > r + 500)  # type: ignore[misc]
+                uncertain = rig.gateway.bus.published
+                rig.proxy.hold()
+                with anyio.fail_after(5):
+                    while rig.gateway.bus.published < uncertain + 200:
+                        await anyio.lowlevel.checkpoint()
+                rig.proxy.cut()
+                await is_sound_again(rig)
+                await rig.admin.ask("POST", "/resume")
+            await rig.consumer.until(lambda: has_fresh_books(rig))
+            assert sum(gap["lost"] for gap in losses(rig)) >= 3 * 200
+            assert {gap["reason"] for gap in losses(rig)} == {"nats_connection_lost"}
+            status = await rig.consumer.ask("status")
+            assert status["nats"]["reconnects"] == 3
+            assert status["nats"]["uncertain"] >= sum(gap["lost"] for gap in losses(rig))
+
+
+async def test_nats_freezes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen server under load is given up in time; when it thaws, every lost event is covered by a gap."""
+    monkeypatch.setattr("polybus_actors.bus.MARKER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("polybus_actors.bus.CLOSE_TIMEOUT_S", 0.3)
+    with anyio.fail_after(60):
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=1500)) as rig:
+            await rig.subscribe(*rig.assets)
+            await rig.consumer.until(lambda: rig.consumer.received > 1000)
+            rig.nats.freeze()
+            try:
+                # Until the gateway has noticed; then a new client finds nobody either.
+                with anyio.fail_after(10):
+                    while rig.gateway.bus.client is not None:
+                        await anyio.lowlevel.checkpoint()
+            finally:
+                rig.nats.thaw()
+            await is_sound_again(rig)
+            await rig.admin.ask("POST", "/resume")
+            await rig.consumer.until(lambda: has_fresh_books(rig))
+            assert sum(gap["lost"] for gap in losses(rig)) > 100
+            status = await rig.consumer.ask("status")
+            assert status["nats"]["uncertain"] > 100
+            assert status["restarts"] == 0
+
+
+async def test_the_backlog_overflows() -> None:
+    """NATS is away for longer than the backlog can bridge: the oldest goes, and its gap says how much it was."""
+    with anyio.fail_after(60):
+        options = SimulatorOptions(markets=4, seed=5, paused=True)
+        async with rigged(options, backlog_messages=50) as rig:
+            await rig.subscribe(*rig.assets)
+            await rig.admin.step(20)
+            await rig.settle()
+            await rig.nats.terminate()
+            with anyio.fail_after(10):
+                while rig.gateway.bus.is_connected:
+                    await anyio.lowlevel.checkpoint()
+            await rig.admin.step(300)
+            with anyio.fail_after(10):
+                while not rig.gateway.outbox.dropped:
+                    await anyio.lowlevel.checkpoint()
+            await rig.nats.start()
+            consumer = rig.consumer
+            await consumer.until(
+                lambda: all("backlog_overflow" in consumer.of(a).reasons for a in rig.assets)
+            )
+            await consumer.until(lambda: has_fresh_books(rig))
+            consumer.check()
+            status = await consumer.ask("status")
+            # States of the connection may be among what was dropped, but carry no gaps.
+            assert status["nats"]["dropped"] >= sum(gap["lost"] for gap in losses(rig)) > 200
+
+
+async def test_our_own_goodbye_is_no_loss(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Shutting down says nothing of a lost connection, for it is none."""
+    await rig.subscribe(rig.assets[0])
+    with caplog.at_level(logging.INFO):
+        rig.gateway.stop()
+        await rig.consumer.until(lambda: "shutdown" in rig.consumer.of(rig.assets[0]).reasons)
+        with anyio.fail_after(10):
+            while rig.gateway.bus.client is not None:
+                await anyio.lowlevel.checkpoint()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_client_that_closes_for_good_is_replaced(rig: Rig) -> None:
+    """nats-py closes for good on any unexpected error: a new client takes over, commands and streams with it."""
+    await rig.subscribe(*rig.assets)
+    client = rig.gateway.bus.client
+    assert client is not None
+    await client.close()
+    await is_sound_again(rig)
+    assert rig.gateway.bus.client is not client
+    # Written through the new client, and answered by it.
+    reply = await rig.subscribe(rig.assets[0], id="after")
+    assert reply["durable"] is True
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox(1000, 10**8)
+
+
+async def no_loss(_streams: list[Stream]) -> None:
+    pass
+
+
+async def test_nobody_there(outbox: Outbox) -> None:
+    """NATS must be there at the start: one sentence says where it was looked for, without the password."""
+    async with nats_server(jetstream=False) as server:
+        port = server.port
+    settings = NatsSettings(url=f"nats://me:secret@127.0.0.1:{port}", connect_timeout_s=0.5)
+    with (
+        pytest.raises(NatsUnreachable, match=f"127.0.0.1:{port} cannot be reached") as raised,
+        anyio.fail_after(5),
+    ):
+        await Bus(settings, outbox, no_loss).connect()
+    assert "secret" not in str(raised.value)
+    assert "secret" not in repr(settings)
+    assert safe_url("nats://a:b@x:1,nats://y:2") == "nats://x:1,nats://y:2"
+
+
+@pytest.mark.parametrize("content", [None, "", "-----BEGIN NATS USER JWT-----\n"])
+async def test_credentials_that_cannot_be_used(outbox: Outbox, tmp_path: Path, content: str | None) -> None:
+    """A credentials file without its blocks, which would freeze nats-py, is named instead."""
+    file = tmp_path / "user.creds"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(NatsUnreachable, match="credentials file"), anyio.fail_after(5):
+        await Bus(NatsSettings(creds=str(file)), outbox, no_loss).connect()
+
+
+async def test_the_servers_version(nats: NatsServer, outbox: Outbox) -> None:
+    """The version is told as the server tells it; none while there is no connection."""
+    bus = Bus(NatsSettings(url=nats.url), outbox, no_loss)
+    assert bus.server is None
+    await bus.connect()
+    assert bus.client is not None
+    assert bus.server == bus.client._server_info["version"]
+    await bus.client.close()
+
+
+async def test_an_event_larger_than_nats_takes(nats: NatsServer, outbox: Outbox) -> None:
+    """It is lost alone, with a gap in its place; its neighbours go out."""
+    bus = Bus(NatsSettings(url=nats.url), outbox, no_loss)
+    stream = Stream("market", "market", ("0x1", "1"))
+
+    def trade(size: str) -> LastTradePrice:
+        return LastTradePrice(market="0x1", asset="1", price="0.5", size=size, side="BUY")
+
+    with anyio.fail_after(10):
+        await bus.connect()
+        async with consuming(nats.url) as consumer, anyio.create_task_group() as tasks:
+            stream.begin(trade("1"), 1, None)
+            outbox.put([stream.publish(trade(size), 1, None) for size in ("1", "2" * 2_000_000, "3")])
+            tasks.start_soon(bus.run, lambda _client: anyio.sleep_forever())
+            await consumer.until(lambda: consumer.received == 3)
+            events = consumer.of("1").events
+            assert [event.get("size") or event["lost"] for event in events] == ["1", 1, "3"]
+            consumer.check()
+            assert await bus.flush(5)
+            tasks.cancel_scope.cancel()
+
+
+# --- the store -------------------------------------------------------------------------------------
+
+
+def subscription(id_: str) -> Subscription:
+    return Subscription(id=id_, owner="me", feed="market", assets=["1"], created=1)
+
+
+async def test_two_replicas_share_a_bucket(nats_client: Client) -> None:
+    """Each replica finds its own subscriptions, whatever the names: one may begin like the other."""
+    with anyio.fail_after(20):
+        for replica in ("gw", "gw-1", "gw_1"):
+            store = Store("bucket", replica)
+            assert await store.load(nats_client) == []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.run, nats_client)
+                assert await store.save(subscription(f"of-{replica}"))
+                assert await store.save(subscription("gone"))
+                assert await store.forget("gone")
+                tasks.cancel_scope.cancel()
+        for replica in ("gw", "gw-1", "gw_1"):
+            (found,) = await Store("bucket", replica).load(nats_client)
+            assert found == subscription(f"of-{replica}")
+
+
+async def test_a_corrupt_entry_is_reported_and_left_alone(
+    nats_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One entry that cannot be read harms no other, and stays for whoever wants to look at it."""
+    with anyio.fail_after(20):
+        store = Store("bucket", "gw")
+        await store.load(nats_client)
+        kv = await nats_client.jetstream().key_value("bucket")
+        await kv.put("gw.bad", b'{"id": 7')
+        await kv.put("gw.worse", b'{"id": "worse"}')
+        await kv.put("gw.good", msgspec.json.encode(subscription("good")))
+        with caplog.at_level(logging.ERROR):
+            assert await Store("bucket", "gw").load(nats_client) == [subscription("good")]
+        assert [record.message.split(" of ")[0] for record in caplog.records] == [
+            "the entry gw.bad",
+            "the entry gw.worse",
+        ]
+        assert (await kv.get("gw.bad")).value == b'{"id": 7'
+
+
+async def test_without_jetstream() -> None:
+    """Subscriptions work and say that they will not survive; nothing hangs."""
+    with anyio.fail_after(20):
+        async with nats_server(jetstream=False) as server:
+            client = await nats_py.connect(server.url)
+            store = Store("bucket", "gw")
+            assert await store.load(client) == []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.run, client)
+                assert not await store.save(subscription("s"))
+                assert not store.is_durable
+                tasks.cancel_scope.cancel()
+            await client.close()
+
+
+@pytest.fixture
+async def nats_client(nats: NatsServer) -> AsyncIterator[Client]:
+    """A client of a server with JetStream."""
+    client = await nats_py.connect(nats.url)
+    yield client
+    await client.close()

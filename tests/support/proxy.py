@@ -1,0 +1,67 @@
+"""A TCP proxy: a line that a test can cut, with what is on its way in it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+
+
+class Proxy:
+    """Between clients and one server on this machine."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._lines: set[anyio.CancelScope] = set()
+        self._held = False
+
+    @property
+    def url(self) -> str:
+        """For a NATS client."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def hold(self) -> None:
+        """Take in what comes from clients, and pass on nothing of it."""
+        self._held = True
+
+    def cut(self) -> None:
+        """End every connection, with all that it holds; new ones are served."""
+        self._held = False
+        for line in self._lines:
+            line.cancel()
+
+    async def serve(self, client: anyio.abc.SocketStream) -> None:
+        """Serve one client."""
+        with anyio.CancelScope() as scope:
+            self._lines.add(scope)
+            try:
+                server = await anyio.connect_tcp("127.0.0.1", self._target)
+                async with client, server, anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._pass, server, client, scope)
+                    await self._pass(client, server, scope)
+            finally:
+                self._lines.discard(scope)
+
+    async def _pass(
+        self, source: anyio.abc.SocketStream, target: anyio.abc.SocketStream, scope: anyio.CancelScope
+    ) -> None:
+        try:
+            while True:
+                data = await source.receive()
+                if not self._held:
+                    await target.send(data)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            scope.cancel()
+
+
+@asynccontextmanager
+async def proxy_to(port: int) -> AsyncIterator[Proxy]:
+    """A proxy for the length of a block."""
+    proxy = Proxy(port)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    proxy.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, proxy.serve)
+        yield proxy
+        tasks.cancel_scope.cancel()
