@@ -13,6 +13,7 @@ from polybus_services.simulator.ledger import Ledger
 from polybus_services.simulator.market_feed import MarketFeed
 from polybus_services.simulator.options import SimulatorOptions
 from polybus_services.simulator.people import People
+from polybus_services.simulator.rtds_feed import RtdsFeed
 from polybus_services.simulator.surroundings import Surroundings
 from polybus_services.simulator.user_feed import UserFeed
 
@@ -65,12 +66,6 @@ class Venue:
         self.people = People(options.seed, options.accounts, options.account_share)
         self.faults = Faults(options.seed)
         self.ledger = Ledger()
-        feeds: tuple[Feed, ...] = (
-            MarketFeed(self.exchange, options.limits),
-            UserFeed(self.people, options.user, self._on_auth),
-        )
-        self.feeds = {feed.name: feed for feed in feeds}
-        self.paths = {path: feed for feed in feeds for path in feed.paths}
         self.links: dict[Manners, Link] = {}
         self.paused = options.paused
         self.facts = 0
@@ -84,6 +79,13 @@ class Venue:
         self.surroundings = Surroundings(
             options.seed, self.exchange, self.people, options.pace, self.now_ms()
         )
+        feeds: tuple[Feed, ...] = (
+            MarketFeed(self.exchange, options.limits),
+            UserFeed(self.people, options.user, self._on_auth),
+            RtdsFeed(self.people, self.surroundings.prices, options.rtds),
+        )
+        self.feeds = {feed.name: feed for feed in feeds}
+        self.paths = {path: feed for feed in feeds for path in feed.paths}
 
     def now_ms(self) -> int:
         """The venue's time; it never goes back, even if the machine's clock does."""
