@@ -68,7 +68,7 @@ class Pools:
 
         speakers: dict[str, Callable[[], Dialect]] = {
             "market": lambda: MarketDialect(custom_features=profile.custom_features, level=profile.level),
-            "user": lambda: UserDialect(label, credentials()),
+            "user": lambda: UserDialect(label, credentials(), narrow=False),
             "rtds": RtdsDialect,
             "polybolt": lambda: PolyboltDialect(credentials()),
             "sports": SportsDialect,

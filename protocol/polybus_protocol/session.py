@@ -72,6 +72,7 @@ class Session:
         self.has_data = False
         """Whether any data has arrived; only that resets the backoff."""
         self.frames = 0
+        """JSON frames received; words such as PONG are not among them."""
         self.duplicates = 0
         """Frames that repeated the one before to the letter, content hash and time included."""
         self.unwanted = 0
@@ -154,12 +155,12 @@ class Session:
         """
         if self.state is State.CLOSED:
             return []
-        self.frames += 1
         self.last_frame_at = now
         if not frame.startswith((b"{", b"[")):
             frame = frame.strip()
             if not frame.startswith((b"{", b"[")):
                 return self._receive_word(frame, now, time)
+        self.frames += 1
         if frame == self._last_frame and b'hash"' in frame:
             # Content hash and time are the same, back to back: it was said twice, not done twice.
             self.duplicates += 1

@@ -6,7 +6,7 @@ always told with the key and the place it came from, and never shows a secret.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from polybus_actors.accounts import Account
 from polybus_protocol.handshake import parse_url
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.subjects import PREFIX
-from polybus_services.settings import ConfigError, Settings
+from polybus_services.settings import ConfigError, Settings, named_tables
 
 __all__ = [
     "Config",
@@ -48,6 +49,9 @@ SECRETS = frozenset({"nats.password", "nats.token"})
 """Masked wherever they are shown; each can also come from a file, named by its variable with `_FILE` added."""
 
 _TOKEN = r"[A-Za-z0-9_-]"  # noqa: S105 - of a subject, not of a login
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,31})"
+"""Lower case, because a label also has to be part of a variable's name."""
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -127,6 +131,13 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`auto`: text on a terminal, JSON lines elsewhere."""
 
 
+class PricesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[prices]`: whom PolyBolt is asked as."""
+
+    account: str | None = None
+    """Label of the account; needed only where there are several."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
@@ -134,6 +145,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     nats: NatsConfig = NatsConfig()
     feeds: dict[str, FeedProfile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     """By name; `[feeds.market]` and so on override single values of the built-in profiles."""
+    accounts: dict[str, Account] = {}
+    """`[accounts.<label>]`: credentials by the label that subjects carry."""
+    prices: PricesConfig = PricesConfig()
     log: LogConfig = LogConfig()
     sources: dict[str, str] = {}
     """Where each value came from: dotted key to `file:line` or the name of a variable or flag.  A key that is not
@@ -159,11 +173,11 @@ def load(
     Raises:
         ConfigError: one sentence: which key, where it came from, what is wrong with it, what is allowed.
     """
-    settings = _settings(Config())
     if path is None and DEFAULT_FILE.is_file():
         path = DEFAULT_FILE
     elif path is None and environ.get("POLYBUS_CONFIG"):
         path = Path(environ["POLYBUS_CONFIG"])
+    settings = _settings(Config(accounts=dict.fromkeys(_labels(path, environ), Account())))
     if path is not None:
         settings.read_file(path)
     settings.read_variables(environ, NATS_VARIABLES)
@@ -191,14 +205,44 @@ def mask_url(url: str) -> str:
 
 
 def _settings(config: Config) -> Settings:
-    sections = {"gateway": config.gateway, "nats": config.nats, "feeds": config.feeds, "log": config.log}
-    return Settings(sections, secrets=SECRETS)
+    sections = {
+        "gateway": config.gateway,
+        "nats": config.nats,
+        "feeds": config.feeds,
+        "accounts": config.accounts,
+        "prices": config.prices,
+        "log": config.log,
+    }
+    return Settings(sections, secrets=_secrets(config.accounts))
+
+
+def _secrets(accounts: Collection[str]) -> frozenset[str]:
+    return SECRETS | {
+        f"accounts.{label}.{field}" for label in accounts for field in Account.__struct_fields__
+    }
+
+
+def _labels(path: Path | None, environ: Mapping[str, str]) -> list[str]:
+    """The accounts that the file or the environment names, before anything is made of them.
+
+    Raises:
+        ConfigError: a label that cannot stand in a subject.
+    """
+    tables = named_tables(path, "accounts") if path is not None else []
+    variables = (re.fullmatch(r"POLYBUS_ACCOUNTS__(.+?)__[A-Z_]+", name) for name in environ)
+    labels = dict.fromkeys([*tables, *(match[1].lower() for match in variables if match)])
+    for label in labels:
+        if not re.fullmatch(_LABEL, label):
+            raise ConfigError(
+                f"accounts.{label[:60]}: a label is 1 to 32 lower-case letters, digits or `-`; it stands in subjects"
+            )
+    return list(labels)
 
 
 def _masked(key: str, value: object) -> object:
     if value is None:
         return None
-    if key in SECRETS:
+    if key in SECRETS or key.startswith("accounts."):
         return MASK
     return mask_url(value) if key.endswith("url") and isinstance(value, str) else value
 

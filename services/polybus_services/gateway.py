@@ -8,8 +8,10 @@ from typing import Any
 import anyio
 import msgspec
 
+from polybus_actors.accounts import Accounts
 from polybus_actors.bus import NatsSettings, NatsUnreachable
 from polybus_actors.gateway import Gateway, GatewaySettings
+from polybus_actors.pools import ACCOUNT_FEEDS
 from polybus_actors.transport import DialFailed, dial
 from polybus_protocol.profile import FeedProfile
 
@@ -37,13 +39,12 @@ async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], No
     Raises:
         Unreachable: NATS cannot be reached.
     """
-    profile = config.feeds["market"]
     settings = msgspec.convert(msgspec.to_builtins(config.gateway), GatewaySettings, strict=False)
     nats = msgspec.convert(
         {key: value for key, value in msgspec.to_builtins(config.nats).items() if value is not None},
         NatsSettings,
     )
-    gateway = Gateway(settings, nats, profile)
+    gateway = Gateway(settings, nats, config.feeds, Accounts(config.accounts, config.prices.account))
 
     def ready(restored: int) -> None:
         on_ready(
@@ -51,15 +52,19 @@ async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], No
                 "replica": config.gateway.replica,
                 "nats": config.nats.shown_url,
                 "control": f"{config.gateway.prefix}.control",
-                "feeds": {"market": profile.url},
+                "feeds": {feed: profile.url for feed, profile in config.feeds.items()},
+                "accounts": list(config.accounts),
                 "restored": restored,
-                "venue": {"market": venue},
+                "venue": venue,
             }
         )
 
-    venue = await probe(profile) if config.gateway.probe else "not asked"
-    if venue not in (REACHABLE, "not asked"):
-        logger.warning("the venue cannot be reached (it will be dialled again and again): %s", venue)
+    venue = await probe_all(config) if config.gateway.probe else {}
+    for feed, answer in venue.items():
+        if answer != REACHABLE:
+            logger.warning(
+                "the %s feed cannot be reached (it will be dialled again and again): %s", feed, answer
+            )
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, gateway)
@@ -67,6 +72,20 @@ async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], No
             tasks.cancel_scope.cancel()
     except* NatsUnreachable as group:
         raise Unreachable(str(_first(group))) from None
+
+
+async def probe_all(config: Config) -> dict[str, str]:
+    """Probe every feed that this configuration can serve, all at once; see `probe`."""
+    answers: dict[str, str] = {}
+
+    async def ask(feed: str) -> None:
+        answers[feed] = await probe(config.feeds[feed])
+
+    async with anyio.create_task_group() as tasks:
+        for feed in config.feeds:
+            if config.accounts or feed not in ACCOUNT_FEEDS:
+                tasks.start_soon(ask, feed)
+    return {feed: answers[feed] for feed in config.feeds if feed in answers}
 
 
 async def probe(profile: FeedProfile) -> str:

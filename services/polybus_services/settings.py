@@ -67,16 +67,7 @@ class Settings:
         Raises:
             ConfigError: it cannot be read, is not TOML, or has a key or value that is wrong.
         """
-        try:
-            text = path.read_bytes().decode("utf-8")
-            tables = tomllib.loads(text)
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path} is not a TOML file: it is not UTF-8 text") from None
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path} is not valid TOML: {_uncapitalised(str(error))}") from None
+        text, tables = _read_toml(path)
         for key, value in self._flatten(tables, ""):
             line = _line_of(text, key)
             where = f"{path}:{line}" if line else str(path)
@@ -180,6 +171,33 @@ class Settings:
     def _with_files(self, names: Mapping[str, str]) -> dict[str, str]:
         """The variables, and for each secret one more that names a file."""
         return dict(names) | {f"{name}_FILE": key for name, key in names.items() if key in self._secrets}
+
+
+def named_tables(path: Path, section: str) -> list[str]:
+    """The names of the tables right below a section of a TOML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not TOML.
+    """
+    tables = _read_toml(path)[1].get(section, {})
+    return (
+        [name for name, table in tables.items() if isinstance(table, dict)]
+        if isinstance(tables, dict)
+        else []
+    )
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+        return text, tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a TOML file: it is not UTF-8 text") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {_uncapitalised(str(error))}") from None
 
 
 def variable_of(key: str) -> str:

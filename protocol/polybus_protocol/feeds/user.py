@@ -67,6 +67,9 @@ class UserDialect(Manners):
     Args:
         account: the operator's label, which stands in subjects and events.
         credentials: the account's; without them one can read, but not say the opening.
+        narrow: ask the venue for the wanted markets only.  Otherwise all of the account is asked for, and what
+            nobody wants is left out here: own trades were missed behind a filter (py-sdk issue 102), and a
+            connection that was opened for some markets cannot be widened to all.
     """
 
     feed: str = FEED
@@ -81,7 +84,10 @@ class UserDialect(Manners):
         }
     )
 
-    def __init__(self, account: str | None = None, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, account: str | None = None, credentials: Credentials | None = None, *, narrow: bool = True
+    ) -> None:
+        self._narrow = narrow
         self._account = account
         self._credentials = credentials
         self._drift = Drift(FEED)
@@ -110,16 +116,16 @@ class UserDialect(Manners):
                 f"{account} has no credentials, and the user feed answers nobody without"
             )
         # An empty list means all markets to some servers and none to others (py-sdk 0.1.0-b8): name or omit.
-        markets = UNSET if ACCOUNT in keys or not keys else list(keys)
+        markets = UNSET if ACCOUNT in keys or not keys or not self._narrow else list(keys)
         return write(WireOpening(self._credentials, markets, type="user"))
 
     def subscribe(self, keys: Collection[str]) -> str | None:
         """The message that adds markets to an open subscription; None if the keys need none."""
-        return _operation("subscribe", keys)
+        return _operation("subscribe", keys) if self._narrow else None
 
     def unsubscribe(self, keys: Collection[str]) -> str | None:
         """The message that takes markets from an open subscription; None if the keys need none."""
-        return _operation("unsubscribe", keys)
+        return _operation("unsubscribe", keys) if self._narrow else None
 
     def read(self, frame: bytes) -> list[Keyed]:
         """Read one JSON frame: its events in order, with `unknown` ones for what cannot be read.
