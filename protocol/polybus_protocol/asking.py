@@ -337,3 +337,6 @@ ASKING: Mapping[str, Asking] = MappingProxyType(
     }
 )
 """What can be asked, by feed."""
+
+EVENT_TYPES = tuple(dict.fromkeys(type_ for asking in ASKING.values() for type_ in asking.types))
+"""Every event type one can ask for, whatever the feed."""

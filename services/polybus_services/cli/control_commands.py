@@ -11,7 +11,8 @@ import anyio
 import click
 import msgspec
 
-from polybus_protocol.control import DELIVERIES, MARKET_TYPES, WAITS, parse_request
+from polybus_protocol.asking import EVENT_TYPES
+from polybus_protocol.control import DELIVERIES, WAITS, parse_request
 from polybus_services import present
 from polybus_services.cli.support import (
     FAILED,
@@ -68,9 +69,9 @@ Exit status 1: the subscription stands, but not every asset got as far as --wait
     "--type",
     "types",
     multiple=True,
-    type=click.Choice(MARKET_TYPES),
+    type=click.Choice(EVENT_TYPES),
     metavar="TYPE",
-    help=f"Only these events: {', '.join(MARKET_TYPES)}.",
+    help=f"Only these events: {', '.join(EVENT_TYPES)}.",
 )
 @click.option("--owner", help="Who wants it; `unsubscribe --owner` drops all of an owner's.")
 @click.option("--id", "id_", help="A name, which makes the command safe to repeat  [default: made up].")

@@ -10,7 +10,7 @@ import msgspec
 from nats.aio.msg import Msg
 from rich.text import Text
 
-from polybus_protocol.control import MARKET_TYPES
+from polybus_protocol.asking import EVENT_TYPES
 from polybus_protocol.events import AnyEvent, decode_event, type_of
 from polybus_protocol.subjects import FAMILIES, asset_pattern, market_pattern
 from polybus_services.cli.control_commands import DURATION
@@ -49,9 +49,9 @@ jumps go to standard error).
     "--type",
     "types",
     multiple=True,
-    type=click.Choice(MARKET_TYPES),
+    type=click.Choice(EVENT_TYPES),
     metavar="TYPE",
-    help=f"Show only these, and gaps: {', '.join(MARKET_TYPES)}.",
+    help=f"Show only these, and gaps: {', '.join(EVENT_TYPES)}.",
 )
 @click.option("--count", type=click.IntRange(1), help="Stop after so many events.")
 @click.option("--seconds", type=DURATION, help="Stop after so long, as 30 or 5m.")
