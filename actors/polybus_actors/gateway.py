@@ -1,40 +1,22 @@
-"""All actors of one gateway, put together: what they share, how they start, how they drain.
+"""All actors of one gateway, put together: what they share, how they start, how they drain."""
 
-venue ── connection ──┐                        ┌── control ── NATS requests
-venue ── connection ──┤ outbox ── bus ── NATS  │
-venue ── connection ──┘                        │
-└──────── pool ◄── registry ◄────┘
-└── store ── NATS KV
-"""
+#   venue ── connection ──┐                          ┌── control ◄── NATS requests
+#   venue ── connection ──┼── outbox ── bus ──► NATS │
+#   venue ── connection ──┘                          ▼
+#                └────────── pool ◄─────────────── registry ── store ──► NATS KV
+#                 one pool per feed and account
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 
 import anyio
 import msgspec
 from nats.aio.client import Client
 
-from polybus_protocol.asking import keys_of, subjects_of
-from polybus_protocol.control import (
-    RenewRequest,
-    StatusRequest,
-    SubscribeRequest,
-    SubscriptionsRequest,
-    UnsubscribeRequest,
-)
+from polybus_protocol.control import VERBS
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.errors import ControlError
 from polybus_protocol.feeds.dialect import Dialect
 from polybus_protocol.profile import PROFILES, FeedProfile
-from polybus_protocol.replies import (
-    Renewed,
-    RenewReply,
-    StatusReply,
-    SubscribeReply,
-    SubscriptionsReply,
-    UnsubscribeReply,
-)
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import PREFIX
 
@@ -44,10 +26,10 @@ from .control import Control
 from .outbox import Outbox
 from .pool import Lost, Pool
 from .pools import Pools
-from .registry import Registry, Renew, Subscribe, Unsubscribe
-from .report import status_reply, subscription_info
+from .registry import Registry
 from .store import Store
 from .supervisor import Supervisor
+from .verbs import Verbs
 
 logger = logging.getLogger("polybus.gateway")
 
@@ -82,27 +64,29 @@ class Gateway:
         accounts: Accounts | None = None,
     ) -> None:
         self.settings = settings
-        self.started = time.time_ns()
-        self.draining = False
         self.supervisor = Supervisor()
         self.outbox = Outbox(settings.backlog_messages, settings.backlog_bytes)
         self.directory = MarketDirectory()
+        # Several feeds bring prices, and all of them what nobody can read: those streams are everybody's.
         self._prices: dict[str, Stream] = {}
+        self._unknown = Stream("unknown", "unknown", prefix=settings.prefix)
         self._system = Stream("system", "system", (settings.replica,), prefix=settings.prefix)
         self.pools = Pools({**PROFILES, **profiles}, accounts or Accounts({}), self._make_pool)
         self.store = Store(settings.bucket, settings.replica)
         self.registry = Registry(self.pools, self.store, self.directory)
         self.bus = Bus(nats, self.outbox, self._lost)
-        self.control = Control(
-            settings.prefix,
+        self.verbs = Verbs(
             settings.replica,
-            {
-                "subscribe": self._subscribe,
-                "unsubscribe": self._unsubscribe,
-                "renew": self._renew,
-                "subscriptions": self._subscriptions,
-                "status": self._status,
-            },
+            settings.prefix,
+            self.pools,
+            self.registry,
+            self.store,
+            self.bus,
+            self.outbox,
+            self.supervisor,
+        )
+        self.control = Control(
+            settings.prefix, settings.replica, {verb: getattr(self.verbs, verb) for verb in VERBS}
         )
         self._restored = anyio.Event()
         self._answering = anyio.Event()
@@ -152,7 +136,7 @@ class Gateway:
 
     async def _drain(self) -> None:
         """Stop reading, publish what there is, answer what was asked, close the sockets with 1000."""
-        self.draining = True
+        self.verbs.draining = True
         # What is left of the time is for nats-py to close.
         budget = max(self.settings.drain_timeout_s - CLOSE_TIMEOUT_S, 0.0)
         logger.info("draining, for %g s at most", self.settings.drain_timeout_s)
@@ -177,57 +161,9 @@ class Gateway:
             make_dialect,
             self.outbox,
             self._system,
+            self._unknown,
             self.directory,
             self.supervisor,
             self._prices,
             self.settings.prefix,
         )
-
-    # --- verbs -------------------------------------------------------------------------------------
-
-    async def _subscribe(self, request: SubscribeRequest) -> SubscribeReply:
-        subscription, created = await self.registry.mailbox.ask(Subscribe(request))
-        missing = []
-        if request.wait != "accepted":
-            pool = self.pools.pool_of(subscription)
-            assert pool is not None
-            missing = await pool.wait(keys_of(subscription), request.wait, request.wait_timeout_s)
-        return SubscribeReply(
-            id=subscription.id,
-            owner=subscription.owner,
-            feed=subscription.feed,
-            state="accepted" if missing else request.wait,
-            assets=len(subscription.assets),
-            subjects=subjects_of(subscription, self.settings.prefix),
-            missing=missing,
-            created=created,
-            durable=self.store.is_durable,
-            expires=subscription.expires,
-        )
-
-    async def _unsubscribe(self, request: UnsubscribeRequest) -> UnsubscribeReply:
-        return UnsubscribeReply(await self.registry.mailbox.ask(Unsubscribe(request)))
-
-    async def _renew(self, request: RenewRequest) -> RenewReply:
-        renewed = await self.registry.mailbox.ask(Renew(request))
-        return RenewReply([Renewed(s.id, s.expires) for s in renewed])
-
-    async def _subscriptions(self, request: SubscriptionsRequest) -> SubscriptionsReply:
-        found = [
-            s
-            for s in self.pools.subscriptions()
-            if (request.id is None or s.id == request.id)
-            and (request.owner is None or s.owner == request.owner)
-        ]
-        if request.id is not None and not found:
-            raise ControlError(404, f"there is no subscription of the id {request.id!r}", field="id")
-        infos = []
-        for s in found:
-            pool = self.pools.pool_of(s)
-            assert pool is not None
-            baseline = self.registry.baselines.get(s.id, 0)
-            infos.append(subscription_info(s, baseline, pool, with_assets=request.assets))
-        return SubscriptionsReply(infos)
-
-    async def _status(self, _request: StatusRequest) -> StatusReply:
-        return status_reply(self)

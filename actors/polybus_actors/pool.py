@@ -77,6 +77,7 @@ class Pool:
         make_dialect: makes the language of one connection.
         outbox: where publications go.
         system: the stream of connection states and notices.
+        unknown: the stream of what nobody can read.
         directory: remembers the pairs of market and asset that pass by.
         supervisor: restarts connections that fail.
         prices: the streams of prices, which more than one feed brings.
@@ -91,6 +92,7 @@ class Pool:
         make_dialect: Callable[[], Dialect],
         outbox: Outbox,
         system: Stream,
+        unknown: Stream,
         directory: MarketDirectory,
         supervisor: Supervisor,
         prices: dict[str, Stream],
@@ -105,7 +107,7 @@ class Pool:
         self.mailbox: Mailbox[Message] = Mailbox()
         self.streams: dict[str, Stream] = {}
         self.connections: dict[int, Connection] = {}
-        self.commons = Commons(self.feed, prefix)
+        self.commons = Commons(self.feed, prefix, unknown)
         self.overdue: set[str] = set()
         """Keys that were asked for more than once and delivered nothing."""
         self.reconnects = 0

@@ -1,73 +1,15 @@
-"""What the gateway says of itself: read-only views over its actors, made when somebody asks."""
+"""Connections, assets and subscriptions as the control replies show them, made when somebody asks."""
 
-from collections import Counter
-from typing import TYPE_CHECKING
-
-import polybus_protocol
 from polybus_protocol.asking import keys_of
 from polybus_protocol.interest import Subscription
 from polybus_protocol.replies import (
     AssetInfo,
     ConnectionInfo,
-    NatsInfo,
-    StatusReply,
     SubscriptionInfo,
-    SubscriptionTotals,
 )
 
-from .bus import safe_url
 from .connection import Connection, Phase
 from .pool import Pool
-from .tally import Tally
-
-if TYPE_CHECKING:
-    from .gateway import Gateway
-
-NOT_FROM_THE_VENUE = frozenset({"gap", "unknown"})
-"""Types that are not counted as events received."""
-
-
-def status_reply(gateway: "Gateway") -> StatusReply:
-    """How the gateway is doing."""
-    pools, bus, outbox = list(gateway.pools), gateway.bus, gateway.outbox
-    events = sum((pool.events() for pool in pools), Counter[str]())
-    tally = sum((pool.tally() for pool in pools), Tally())
-    subscriptions = gateway.pools.subscriptions()
-    by_type = Counter(type_ for s in subscriptions for type_ in (s.types or ["*"]))
-    return StatusReply(
-        replica=gateway.settings.replica,
-        version=polybus_protocol.__version__,
-        started=gateway.started,
-        state="draining" if gateway.draining else "running",
-        running=True,
-        durable=gateway.store.is_durable,
-        connections=[
-            connection_info(connection) for pool in pools for connection in pool.connections.values()
-        ],
-        subscriptions=SubscriptionTotals(len(subscriptions), dict(by_type)),
-        total_events=sum(n for type_, n in events.items() if type_ not in NOT_FROM_THE_VENUE),
-        events_by_type=dict(events),
-        gaps=events["gap"],
-        frames=tally.frames,
-        duplicates=tally.duplicates + sum(pool.commons.duplicates for pool in pools),
-        unwanted=tally.unwanted,
-        unknown=dict(tally.unknown),
-        unknown_fields=dict(tally.unknown_fields),
-        connection_errors=tally.errors,
-        reconnects=sum(pool.reconnects for pool in pools),
-        last_reconnect_time=max((pool.last_reconnect_time or 0 for pool in pools), default=0) or None,
-        restarts=gateway.supervisor.restarts,
-        nats=NatsInfo(
-            connected=bus.is_connected,
-            url=safe_url(bus.settings.url),
-            server=bus.server,
-            published=bus.published,
-            backlog=len(outbox),
-            dropped=outbox.dropped,
-            uncertain=outbox.uncertain,
-            reconnects=bus.reconnects,
-        ),
-    )
 
 
 def connection_info(connection: Connection) -> ConnectionInfo:

@@ -23,12 +23,14 @@ class Commons:
     Args:
         feed: the feed they come from.
         prefix: of all subjects.
+        unknown: the stream of what nobody can read, if other feeds share it.
     """
 
-    def __init__(self, feed: str, prefix: str = PREFIX) -> None:
+    def __init__(self, feed: str, prefix: str = PREFIX, unknown: Stream | None = None) -> None:
         self._feed = feed
         self._prefix = prefix
-        self._unknown = Stream(feed, "unknown", prefix=prefix)
+        self._unknown = unknown or Stream(feed, "unknown", prefix=prefix)
+        self._unknowns = 0
         self._markets: OrderedDict[str, Stream] = OrderedDict()
         self._heard: OrderedDict[tuple[type[Event], str, int | None], None] = OrderedDict()
         self._forgotten: Counter[str] = Counter()
@@ -40,12 +42,13 @@ class Commons:
         if isinstance(event, VenueMarketEvent):
             return self._market_stream(event)
         if isinstance(event, Unknown):
+            self._unknowns += 1
             return self._unknown
         raise TypeError(f"{type(event).__name__} belongs to an interest")
 
     def counts(self) -> Counter[str]:
         """How many events of each type were published, forgotten streams included."""
-        total = self._forgotten + self._unknown.counts()
+        total = self._forgotten + Counter(unknown=self._unknowns)
         for stream in self._markets.values():
             total += stream.counts()
         return total

@@ -1,0 +1,164 @@
+"""What the control verbs do: each takes a checked request and gives its reply, or raises `ControlError`."""
+
+import time
+from collections import Counter
+
+import polybus_protocol
+from polybus_protocol.asking import keys_of, subjects_of
+from polybus_protocol.control import (
+    RenewRequest,
+    StatusRequest,
+    SubscribeRequest,
+    SubscriptionsRequest,
+    UnsubscribeRequest,
+)
+from polybus_protocol.errors import ControlError
+from polybus_protocol.replies import (
+    NatsInfo,
+    Renewed,
+    RenewReply,
+    StatusReply,
+    SubscribeReply,
+    SubscriptionsReply,
+    SubscriptionTotals,
+    UnsubscribeReply,
+)
+
+from .bus import Bus, safe_url
+from .outbox import Outbox
+from .pools import Pools
+from .registry import Registry, Renew, Subscribe, Unsubscribe
+from .report import connection_info, subscription_info
+from .store import Store
+from .supervisor import Supervisor
+from .tally import Tally
+
+NOT_FROM_THE_VENUE = frozenset({"gap", "unknown"})
+"""Types that are not counted as events received."""
+
+
+class Verbs:
+    """The verbs of one gateway.
+
+    Args:
+        replica: the gateway's name.
+        prefix: of all subjects.
+        pools: hold the subscriptions and the connections.
+        registry: changes the subscriptions.
+        store: keeps them.
+        bus: our side of NATS.
+        outbox: what is on its way there.
+        supervisor: counts the restarts.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        prefix: str,
+        pools: Pools,
+        registry: Registry,
+        store: Store,
+        bus: Bus,
+        outbox: Outbox,
+        supervisor: Supervisor,
+    ) -> None:
+        self.draining = False
+        self._started = time.time_ns()
+        self._replica = replica
+        self._prefix = prefix
+        self._pools = pools
+        self._registry = registry
+        self._store = store
+        self._bus = bus
+        self._outbox = outbox
+        self._supervisor = supervisor
+
+    async def subscribe(self, request: SubscribeRequest) -> SubscribeReply:
+        """Add interest, and wait for it if asked to."""
+        subscription, created = await self._registry.mailbox.ask(Subscribe(request))
+        missing = []
+        if request.wait != "accepted":
+            pool = self._pools.pool_of(subscription)
+            assert pool is not None
+            missing = await pool.wait(keys_of(subscription), request.wait, request.wait_timeout_s)
+        return SubscribeReply(
+            id=subscription.id,
+            owner=subscription.owner,
+            feed=subscription.feed,
+            state="accepted" if missing else request.wait,
+            assets=len(subscription.assets),
+            subjects=subjects_of(subscription, self._prefix),
+            missing=missing,
+            created=created,
+            durable=self._store.is_durable,
+            expires=subscription.expires,
+        )
+
+    async def unsubscribe(self, request: UnsubscribeRequest) -> UnsubscribeReply:
+        """Drop interest."""
+        return UnsubscribeReply(await self._registry.mailbox.ask(Unsubscribe(request)))
+
+    async def renew(self, request: RenewRequest) -> RenewReply:
+        """Prolong leases."""
+        renewed = await self._registry.mailbox.ask(Renew(request))
+        return RenewReply([Renewed(s.id, s.expires) for s in renewed])
+
+    async def subscriptions(self, request: SubscriptionsRequest) -> SubscriptionsReply:
+        """List subscriptions."""
+        found = [
+            s
+            for s in self._pools.subscriptions()
+            if (request.id is None or s.id == request.id)
+            and (request.owner is None or s.owner == request.owner)
+        ]
+        if request.id is not None and not found:
+            raise ControlError(404, f"there is no subscription of the id {request.id!r}", field="id")
+        infos = []
+        for s in found:
+            pool = self._pools.pool_of(s)
+            assert pool is not None
+            baseline = self._registry.baselines.get(s.id, 0)
+            infos.append(subscription_info(s, baseline, pool, with_assets=request.assets))
+        return SubscriptionsReply(infos)
+
+    async def status(self, _request: StatusRequest) -> StatusReply:
+        """How the gateway is doing."""
+        pools, bus, outbox = list(self._pools), self._bus, self._outbox
+        events = sum((pool.events() for pool in pools), Counter[str]())
+        tally = sum((pool.tally() for pool in pools), Tally())
+        subscriptions = self._pools.subscriptions()
+        by_type = Counter(type_ for s in subscriptions for type_ in (s.types or ["*"]))
+        return StatusReply(
+            replica=self._replica,
+            version=polybus_protocol.__version__,
+            started=self._started,
+            state="draining" if self.draining else "running",
+            running=True,
+            durable=self._store.is_durable,
+            connections=[
+                connection_info(connection) for pool in pools for connection in pool.connections.values()
+            ],
+            subscriptions=SubscriptionTotals(len(subscriptions), dict(by_type)),
+            total_events=sum(n for type_, n in events.items() if type_ not in NOT_FROM_THE_VENUE),
+            events_by_type=dict(events),
+            gaps=events["gap"],
+            frames=tally.frames,
+            duplicates=tally.duplicates + sum(pool.commons.duplicates for pool in pools),
+            unwanted=tally.unwanted,
+            unknown=dict(tally.unknown),
+            unknown_fields=dict(tally.unknown_fields),
+            connection_errors=tally.errors,
+            reconnects=sum(pool.reconnects for pool in pools),
+            last_reconnect_time=max((pool.last_reconnect_time or 0 for pool in pools), default=0) or None,
+            restarts=self._supervisor.restarts,
+            nats=NatsInfo(
+                connected=bus.is_connected,
+                url=safe_url(bus.settings.url),
+                server=bus.server,
+                published=bus.published,
+                backlog=len(outbox),
+                dropped=outbox.dropped,
+                uncertain=outbox.uncertain,
+                reconnects=bus.reconnects,
+            ),
+        )
