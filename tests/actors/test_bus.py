@@ -1,6 +1,7 @@
 """The way to NATS: servers that die, freeze, change their mind or are not there; and the bucket of what is wanted."""
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import nats as nats_py
 import pytest
 from nats.aio.client import Client
 
-from polybus_actors.bus import Bus, NatsSettings, NatsUnreachable, safe_url
+from polybus_actors.bus import UNREAD_TIMEOUT_S, Bus, NatsSettings, NatsUnreachable, safe_url
 from polybus_actors.outbox import Outbox
 from polybus_actors.store import Store
 from polybus_protocol.events import LastTradePrice
@@ -21,6 +22,7 @@ from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.consumer import consuming
+from ..support.proxy import proxy_to
 from ..support.rig import Rig, rigged
 
 pytestmark = [
@@ -225,19 +227,19 @@ async def test_the_servers_version(nats: NatsServer, outbox: Outbox) -> None:
     await bus.client.close()
 
 
+def of_market_1(size: str = "1") -> LastTradePrice:
+    return LastTradePrice(market="0x1", asset="1", price="0.5", size=size, side="BUY")
+
+
 async def test_an_event_larger_than_nats_takes(nats: NatsServer, outbox: Outbox) -> None:
     """It is lost alone, with a gap in its place; its neighbours go out."""
     bus = Bus(NatsSettings(url=nats.url), outbox, no_loss)
     stream = Stream("market", "market", ("0x1", "1"))
-
-    def trade(size: str) -> LastTradePrice:
-        return LastTradePrice(market="0x1", asset="1", price="0.5", size=size, side="BUY")
-
     with anyio.fail_after(10):
         await bus.connect()
         async with consuming(nats.url) as consumer, anyio.create_task_group() as tasks:
-            stream.begin(trade("1"), 1, None)
-            outbox.put([stream.publish(trade(size), 1, None) for size in ("1", "2" * 2_000_000, "3")])
+            stream.begin(of_market_1(), 1, None)
+            outbox.put([stream.publish(of_market_1(size), 1, None) for size in ("1", "2" * 2_000_000, "3")])
             tasks.start_soon(bus.run, lambda _client: anyio.sleep_forever())
             await consumer.until(lambda: consumer.received == 3)
             events = consumer.of("1").events
@@ -245,6 +247,50 @@ async def test_an_event_larger_than_nats_takes(nats: NatsServer, outbox: Outbox)
             consumer.check()
             assert await bus.flush(5)
             tasks.cancel_scope.cancel()
+
+
+async def test_cancelled_while_nats_py_waits(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nats-py swallows a cancellation while it waits for a peer: the bus ends all the same, and forgets nothing."""
+    monkeypatch.setattr("polybus_actors.bus.CLOSE_TIMEOUT_S", 0.2)
+    outbox, stream = Outbox(100_000, 10**9), Stream("market", "market", ("0x1", "1"))
+    stream.begin(of_market_1(), 1, None)
+    with anyio.fail_after(20):
+        async with proxy_to(nats.port) as proxy:
+            bus = Bus(NatsSettings(url=proxy.url), outbox, no_loss)
+            await bus.connect()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(bus.run, lambda _client: anyio.sleep_forever())
+                outbox.put([stream.publish(of_market_1(), 1, None)])
+                assert await bus.flush(5)
+                proxy.clog()
+                # More than the kernel, asyncio and nats-py hold, so that publishing must wait.
+                outbox.put([stream.publish(of_market_1("2" * 10_000), 1, None) for _ in range(3_000)])
+                assert not await bus.flush(0.3)
+                tasks.cancel_scope.cancel()
+    assert len(outbox._queue) > 0
+    assert outbox.uncertain > 0
+    assert len(outbox._queue) + outbox.uncertain == 3_000
+
+
+async def test_the_kernel_gives_up_a_peer_that_reads_nothing(nats: NatsServer, outbox: Outbox) -> None:
+    """The socket has its own deadline, the one after a reconnect too: nats-py would wait a quarter of an hour."""
+
+    def deadline_ms() -> int:
+        assert bus.client is not None
+        raw = bus.client._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr]
+        return int(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+
+    async with proxy_to(nats.port) as proxy, anyio.create_task_group() as tasks:
+        bus = Bus(NatsSettings(url=proxy.url), outbox, no_loss)
+        with anyio.fail_after(10):
+            await bus.connect()
+            tasks.start_soon(bus.run, lambda _client: anyio.sleep_forever())
+            assert deadline_ms() == UNREAD_TIMEOUT_S * 1000
+            proxy.cut()
+            while bus.reconnects == 0:
+                await anyio.lowlevel.checkpoint()
+            assert deadline_ms() == UNREAD_TIMEOUT_S * 1000
+        tasks.cancel_scope.cancel()
 
 
 # --- the store -------------------------------------------------------------------------------------

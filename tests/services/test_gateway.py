@@ -67,7 +67,12 @@ async def test_a_drain_answers_everybody() -> None:
             answers: list[Any] = []
 
             async def wait_for_data() -> None:
-                request = {"assets": ["1"], "wait": "data", "wait_timeout_s": 60, "id": "patient"}
+                request: dict[str, Any] = {
+                    "assets": ["1"],
+                    "wait": "data",
+                    "wait_timeout_s": 60,
+                    "id": "patient",
+                }
                 answers.append(await rig.consumer.ask("subscribe", **request))
 
             async with anyio.create_task_group() as tasks:
@@ -76,8 +81,8 @@ async def test_a_drain_answers_everybody() -> None:
                 # The venue's close takes a moment, in which there is still somebody to ask.
                 rig.gateway.stop()
                 refused = await _refusal(rig)
-            assert refused.code == 503
-            assert refused.error["retry_after_s"] > 0
+                assert refused.code == 503
+                assert refused.error["retry_after_s"] > 0
             assert answers[0]["state"] == "accepted"
             assert answers[0]["missing"] == [{"asset": "1", "reason": "the gateway is shutting down"}]
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import nats
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 

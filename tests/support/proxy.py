@@ -1,5 +1,6 @@
 """A TCP proxy: a line that a test can cut, with what is on its way in it."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,8 @@ class Proxy:
         self._target = target
         self._lines: set[anyio.CancelScope] = set()
         self._held = False
+        self._flowing = anyio.Event()
+        self._flowing.set()
 
     @property
     def url(self) -> str:
@@ -25,9 +28,14 @@ class Proxy:
         """Take in what comes from clients, and pass on nothing of it."""
         self._held = True
 
+    def clog(self) -> None:
+        """Read nothing any more: what a client sends piles up on its side."""
+        self._flowing = anyio.Event()
+
     def cut(self) -> None:
         """End every connection, with all that it holds; new ones are served."""
         self._held = False
+        self._flowing.set()
         for line in self._lines:
             line.cancel()
 
@@ -48,6 +56,7 @@ class Proxy:
     ) -> None:
         try:
             while True:
+                await self._flowing.wait()
                 data = await source.receive()
                 if not self._held:
                     await target.send(data)
@@ -60,6 +69,9 @@ async def proxy_to(port: int) -> AsyncIterator[Proxy]:
     """A proxy for the length of a block."""
     proxy = Proxy(port)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    # Inherited by each connection: the kernel would take in tens of megabytes of its own accord.
+    raw = listener.listeners[0].extra(anyio.abc.SocketAttribute.raw_socket)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     proxy.port = listener.extra(anyio.abc.SocketAttribute.local_port)
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, proxy.serve)

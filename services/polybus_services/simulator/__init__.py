@@ -11,6 +11,7 @@ As a program, `serve` runs until it is cancelled and `ready_line` says where eve
 from polybus_services.simulator.crowd import CrowdOptions
 from polybus_services.simulator.market_feed import MarketLimits
 from polybus_services.simulator.options import SimulatorOptions
+from polybus_services.simulator.polybolt_feed import PolyboltChoices
 from polybus_services.simulator.rtds_feed import RtdsChoices
 from polybus_services.simulator.server import Simulator, ready_line, running_simulator, serve
 from polybus_services.simulator.surroundings import Pace
@@ -20,6 +21,7 @@ __all__ = [
     "CrowdOptions",
     "MarketLimits",
     "Pace",
+    "PolyboltChoices",
     "RtdsChoices",
     "Simulator",
     "SimulatorOptions",

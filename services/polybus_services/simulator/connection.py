@@ -27,10 +27,10 @@ from polybus_services.simulator.feeds import (
     Entry,
     Feed,
     Frame,
+    ProtocolPing,
     Say,
     wire_text,
 )
-from polybus_services.simulator.feeds import Ping as SayPing
 from polybus_services.simulator.ledger import Fate, Tally
 from polybus_services.simulator.venue import Venue
 
@@ -366,7 +366,7 @@ class Connection:
                     self.close(answer)
                 case Cut():
                     self.cut(answer.reason)
-                case SayPing():
+                case ProtocolPing():
                     self._enqueue(_Queued(self._websocket.send(Ping()), None))
                 case _:
                     assert_never(answer)

@@ -79,7 +79,7 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Ping(msgspec.Struct, frozen=True):
+class ProtocolPing(msgspec.Struct, frozen=True):
     """A WebSocket ping, which any client's library answers by itself."""
 
 
@@ -90,7 +90,7 @@ class Cut(msgspec.Struct, frozen=True):
     """For the ledger."""
 
 
-Answer = Say | Close | Frame | Ping | Cut
+Answer = Say | Close | Frame | ProtocolPing | Cut
 
 AuthFate = Literal["admit", "silent", "4001"]
 """What the faults make of an attempt to authenticate."""
@@ -119,7 +119,7 @@ class Manners(Protocol):
         ...
 
     def receive_pong(self) -> None:
-        """The client's library answered a `Ping`."""
+        """The client's library answered a `ProtocolPing`."""
         return
 
     def tick(self, now_ms: int) -> Iterable[Answer]:  # noqa: ARG002 - for those that need it

@@ -4,6 +4,7 @@ import msgspec
 
 from polybus_services.simulator.crowd import CrowdOptions
 from polybus_services.simulator.market_feed import MarketLimits
+from polybus_services.simulator.polybolt_feed import PolyboltChoices
 from polybus_services.simulator.rtds_feed import RtdsChoices
 from polybus_services.simulator.surroundings import Pace
 from polybus_services.simulator.user_feed import UserChoices
@@ -41,6 +42,7 @@ class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     pace: Pace = Pace()
     user: UserChoices = UserChoices()
     rtds: RtdsChoices = RtdsChoices()
+    polybolt: PolyboltChoices = PolyboltChoices()
 
     @property
     def facts_per_second(self) -> float:

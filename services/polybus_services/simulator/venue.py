@@ -13,6 +13,7 @@ from polybus_services.simulator.ledger import Ledger
 from polybus_services.simulator.market_feed import MarketFeed
 from polybus_services.simulator.options import SimulatorOptions
 from polybus_services.simulator.people import People
+from polybus_services.simulator.polybolt_feed import PolyboltFeed
 from polybus_services.simulator.rtds_feed import RtdsFeed
 from polybus_services.simulator.surroundings import Surroundings
 from polybus_services.simulator.user_feed import UserFeed
@@ -79,10 +80,12 @@ class Venue:
         self.surroundings = Surroundings(
             options.seed, self.exchange, self.people, options.pace, self.now_ms()
         )
+        prices = self.surroundings.prices
         feeds: tuple[Feed, ...] = (
             MarketFeed(self.exchange, options.limits),
             UserFeed(self.people, options.user, self._on_auth),
-            RtdsFeed(self.people, self.surroundings.prices, options.rtds),
+            RtdsFeed(self.people, prices, options.rtds),
+            PolyboltFeed(self.exchange, self.people, prices, options.polybolt, self._on_auth),
         )
         self.feeds = {feed.name: feed for feed in feeds}
         self.paths = {path: feed for feed in feeds for path in feed.paths}
