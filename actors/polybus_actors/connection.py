@@ -19,7 +19,7 @@ from polybus_protocol.backoff import Backoff, Verdict, close_reason, close_verdi
 from polybus_protocol.cargo import Cargo, OpenStream
 from polybus_protocol.commons import Commons
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.feeds.dialect import Dialect
+from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.framing import Binary, PeerClosed, ProtocolBroken
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.session import Session
@@ -37,6 +37,11 @@ logger = logging.getLogger("polybus.connection")
 
 LONGEST_NAP_S = 0.25
 """Seconds between two looks at the session's deadlines, which may move closer while we sleep."""
+
+
+MUTE_ENDS = 3
+"""Sockets in a row that ended without an event, on a feed that says nothing of credentials, before they are
+doubted and dialled seldom: one or two are accidents (py-clob-client issues 204 and 206)."""
 
 
 class Phase(enum.Enum):
@@ -147,6 +152,8 @@ class Connection:
         self._on_phase = on_phase
         self._backoff = Backoff(profile.backoff, random.random)
         self._past = Tally()
+        self._had_data = False
+        self._mute_ends = 0
         self._stopping = False
         self._unsent: deque[bytes] = deque()
         self._has_unsent = anyio.Event()
@@ -199,7 +206,7 @@ class Connection:
         except DialFailed as failure:
             reason, verdict, retry_after_s = str(failure), failure.verdict, failure.retry_after_s
         else:
-            reason, verdict = await self._converse(wire)
+            reason, verdict = self._judge(*await self._converse(wire))
         self._past += Tally(errors=1)
         if verdict is Verdict.NEVER:
             self._enter(Phase.REFUSED, reason)
@@ -207,6 +214,20 @@ class Connection:
         self.retry_in_s = self._backoff.next_delay(verdict, retry_after_s)
         self._enter(Phase.WAITING, reason)
         await anyio.sleep(self.retry_in_s)
+
+    def _judge(self, reason: str, verdict: Verdict) -> tuple[str, Verdict]:
+        """A feed that says nothing of credentials, and hangs up again and again, has said it all the same."""
+        if self._dialect.proof is not Proof.SILENT or self._had_data:
+            self._mute_ends = 0
+            return reason, verdict
+        self._mute_ends += 1
+        if self._mute_ends < MUTE_ENDS or verdict is Verdict.NEVER:
+            return reason, verdict
+        advice = (
+            f"{reason}; that is {self._mute_ends} times in a row without a single event, so the venue may not "
+            "accept the credentials (wrong key, secret or passphrase, or builder credentials)"
+        )
+        return advice, Verdict.RETRY_LATER
 
     async def _converse(self, wire: Wire) -> tuple[str, Verdict]:
         """Hold one conversation to its end."""
@@ -234,6 +255,7 @@ class Connection:
             self._end_session("the connection's actor ended", Verdict.RETRY)
             with anyio.CancelScope(shield=True):
                 await self._close(wire, polite=self._stopping)
+        self._had_data = session.has_data
         assert session.ended is not None
         return session.ended.reason, session.ended.verdict
 

@@ -3,13 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from polybus_protocol.asking import ASKING
-from polybus_protocol.feeds.credentials import Credentials
-from polybus_protocol.feeds.dialect import Dialect
-from polybus_protocol.feeds.market import MarketDialect
-from polybus_protocol.feeds.polybolt import PolyboltDialect
-from polybus_protocol.feeds.rtds import RtdsDialect
-from polybus_protocol.feeds.sports import SportsDialect
-from polybus_protocol.feeds.user import UserDialect
+from polybus_protocol.door import DIALECTS
+from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.interest import Subscription
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.wish import Wish
@@ -20,7 +15,7 @@ from .pool import Pool
 type MakePool = Callable[[str, FeedProfile, Callable[[], Dialect]], Pool]
 """Makes a pool of a name, a feed's settings, and what makes its dialects."""
 
-ACCOUNT_FEEDS = frozenset({"user", "polybolt"})
+ACCOUNT_FEEDS = frozenset(feed for feed, dialect in DIALECTS.items() if dialect().proof is not Proof.NONE)
 """The feeds that want to know who asks."""
 
 
@@ -61,19 +56,13 @@ class Pools:
         return [s for pool in self for s in pool.interest.subscriptions.values()]
 
     def _speaker(self, feed: str, label: str | None, profile: FeedProfile) -> Callable[[], Dialect]:
-        """What makes the dialects of a pool; one row per feed."""
+        """What makes the dialects of a pool.  An account that is not complete is never spoken for."""
 
-        def credentials() -> Credentials | None:
-            return self._accounts.credentials(label) if label is not None else None
+        def speak() -> Dialect:
+            credentials = None if label is None else self._accounts.credentials(label)
+            return DIALECTS[feed].spoken(profile, label, credentials)
 
-        speakers: dict[str, Callable[[], Dialect]] = {
-            "market": lambda: MarketDialect(custom_features=profile.custom_features, level=profile.level),
-            "user": lambda: UserDialect(label, credentials(), narrow=False),
-            "rtds": RtdsDialect,
-            "polybolt": lambda: PolyboltDialect(credentials()),
-            "sports": SportsDialect,
-        }
-        return speakers[feed]
+        return speak
 
 
 def _name(feed: str, label: str | None) -> str:

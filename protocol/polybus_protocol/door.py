@@ -1,6 +1,6 @@
 """The door for those who only want to parse."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from .events import Event
@@ -12,7 +12,7 @@ from .feeds.rtds import RtdsDialect
 from .feeds.sports import SportsDialect
 from .feeds.user import UserDialect
 
-DIALECTS: Mapping[str, Callable[[], Dialect]] = MappingProxyType(
+DIALECTS: Mapping[str, type[Dialect]] = MappingProxyType(
     {
         "market": MarketDialect,
         "user": UserDialect,

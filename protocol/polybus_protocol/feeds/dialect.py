@@ -3,9 +3,11 @@
 import enum
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 from ..events import Event
+from ..profile import FeedProfile
+from .credentials import Credentials
 from .reading import Keyed, Word
 
 EVERYTHING = "*"
@@ -29,6 +31,10 @@ class Dialect(Protocol):
     is a stream at the same time, the stream is known when it is asked for; elsewhere streams open with the
     first event that `answers` a key.
     """
+
+    @classmethod
+    def spoken(cls, profile: FeedProfile, account: str | None, credentials: Credentials | None) -> Self:
+        """The language as one connection speaks it."""
 
     @property
     def feed(self) -> str:
@@ -94,6 +100,22 @@ class Manners:
     quiet_keys: frozenset[str] = frozenset()
     """Keys that may be silent for ever."""
     repeated: int = 0
+
+    @classmethod
+    def spoken(
+        cls,
+        profile: FeedProfile,  # noqa: ARG003 - only some feeds have settings of their own
+        account: str | None,  # noqa: ARG003 - or are about an account
+        credentials: Credentials | None,  # noqa: ARG003
+    ) -> Self:
+        """The language as one connection speaks it.
+
+        Args:
+            profile: the feed's settings.
+            account: the operator's label, where the feed wants to know who asks.
+            credentials: the account's.
+        """
+        return cls()
 
     def is_quiet(self, key: str) -> bool:
         """See `Dialect`."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import UNSET
@@ -27,6 +27,8 @@ from ..events import (
     PriceChange,
     TickSizeChange,
 )
+from ..profile import FeedProfile
+from .credentials import Credentials
 from .dialect import EVERYTHING, Manners
 from .market_wire import (
     WireBestBidAsk,
@@ -302,6 +304,11 @@ class MarketDialect(Manners):
         self._hot_frames = 0
         self.unknown_fields: Counter[str] = Counter()
         """How often a field was met that this version does not know, by `event_type.field`."""
+
+    @classmethod
+    def spoken(cls, profile: FeedProfile, account: str | None, credentials: Credentials | None) -> Self:  # noqa: ARG003
+        """See `Manners`."""
+        return cls(custom_features=profile.custom_features, level=profile.level)
 
     def answers(self, key: str, event: Event, keys: Collection[str]) -> None:
         """No stream opens by itself: an event of an asset that was not asked for is a mirrored entry."""

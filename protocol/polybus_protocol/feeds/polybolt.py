@@ -13,12 +13,14 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Self
 
 import msgspec
 from msgspec import UNSET
 
 from ..errors import LocalProtocolError
 from ..events import Event, PriceQuote
+from ..profile import FeedProfile
 from .careful import Drift, Element, read_frame
 from .credentials import Credentials
 from .dialect import Manners, Proof
@@ -121,6 +123,11 @@ class PolyboltDialect(Manners):
     def unknown_fields(self) -> Counter[str]:
         """How often a field was met that this version does not know, by `channel.field` or `op.field`."""
         return self._drift.fields
+
+    @classmethod
+    def spoken(cls, profile: FeedProfile, account: str | None, credentials: Credentials | None) -> Self:  # noqa: ARG003
+        """See `Manners`."""
+        return cls(credentials)
 
     def is_quiet(self, key: str) -> bool:
         """Equities are, while their exchange is closed."""

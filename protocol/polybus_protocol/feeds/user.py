@@ -9,12 +9,14 @@ nor when they are wrong.
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Self
 
 import msgspec
 from msgspec import UNSET
 
 from ..errors import LocalProtocolError
 from ..events import Event, MakerOrder, Order, Trade
+from ..profile import FeedProfile
 from .careful import Drift, Element, read_frame
 from .credentials import Credentials
 from .dialect import EVERYTHING, Manners, Proof
@@ -99,6 +101,11 @@ class UserDialect(Manners):
     def unknown_fields(self) -> Counter[str]:
         """How often a field was met that this version does not know, by `event_type.field`."""
         return self._drift.fields
+
+    @classmethod
+    def spoken(cls, profile: FeedProfile, account: str | None, credentials: Credentials | None) -> Self:  # noqa: ARG003
+        """See `Manners`."""
+        return cls(account, credentials, narrow=False)
 
     def is_quiet(self, key: str) -> bool:  # noqa: ARG002
         """All are: an account may do nothing for days."""
