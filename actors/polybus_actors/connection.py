@@ -334,7 +334,7 @@ class Connection:
                         self._on_signals([])  # somebody may wait for just this
                     self.cargo.take(wanted)
                 case Drop(keys=keys):
-                    self._interrupt([s for key in keys for s in self.cargo.streams_of(key)], "unsubscribed")
+                    self._interrupt(self.cargo.leaving(keys), "unsubscribed")
                     if self.session is not None:
                         self.session.unsubscribe(keys)
                     self.cargo.leave(keys)

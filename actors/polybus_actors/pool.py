@@ -157,8 +157,7 @@ class Pool:
         """Log each event of these types of these keys, and no other."""
         self._taps = taps
         for connection in self.connections.values():
-            for key, stream in connection.cargo.streams.items():
-                stream.tapped = (stream.answers or key) in taps
+            connection.cargo.taps = taps.keys()
 
     # --- what is known -----------------------------------------------------------------------------
 
@@ -293,30 +292,26 @@ class Pool:
         stream = self.streams[key] = Stream(
             self.feed, "market", ids, remembered=remembered, prefix=self._prefix
         )
-        stream.tapped = key in self._taps
         if remembered:
             self._outbox.put(stream.interrupt("restart", time.time_ns()))
         return stream
 
-    def _open_stream(self, wanted: str, event: Event) -> Stream:
-        """A stream for an event that answers a key; that of a price may be there, if another feed brings it."""
+    def _open_stream(self, wanted: Collection[str], event: Event) -> Stream:
+        """A stream for an event that answers some keys; that of a price may be there, if another feed brings it."""
         ids = ids_of(event)
         key = stream_key(event.family, *ids, prefix=self._prefix)
         stream = self._prices.get(key)
         if stream is None:
-            remembered = wanted in self._remembered
-            stream = Stream(
-                self.feed, event.family, ids, answers=wanted, remembered=remembered, prefix=self._prefix
-            )
+            remembered = not self._remembered.isdisjoint(wanted)
+            stream = Stream(self.feed, event.family, ids, remembered=remembered, prefix=self._prefix)
             if event.family == "price":
                 self._prices[key] = stream
-        stream.tapped = stream.tapped or wanted in self._taps
         return stream
 
     # --- connections -------------------------------------------------------------------------------
 
     def _new_connection(self, number: int) -> Connection:
-        return Connection(
+        connection = Connection(
             f"{self._replica}-{self.name}-{number}",
             self.profile,
             self._make_dialect(),
@@ -330,6 +325,8 @@ class Pool:
             # A number may be used again; its incarnations go on counting, so that each socket has one name.
             incarnation=self._incarnations.get(number, 0),
         )
+        connection.cargo.taps = self._taps.keys()
+        return connection
 
     async def _run(self, number: int, connection: Connection) -> None:
         try:
@@ -359,8 +356,8 @@ class Pool:
                     if key not in self.overdue:
                         logger.warning("no data for asset %s in %.0f s; asking again", key, waited_s)
                     self.overdue.add(key)
-                case Tapped(key, event):
-                    if type_of(event) in self._taps.get(key, ()):
+                case Tapped(keys, event):
+                    if any(type_of(event) in self._taps.get(key, ()) for key in keys):
                         event_logger.info("%s", describe(event))
         self._tell_waiters()
 

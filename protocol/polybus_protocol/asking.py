@@ -228,6 +228,8 @@ def _check_rtds(wish: Wish) -> None:
             )
         if topic not in _RTDS_TYPES:
             raise bad("topics", f"{topic[:80]!r} is not one of {', '.join(_RTDS_TYPES)}")
+        if wish.types and not set(wish.types) & set(_RTDS_TYPES[topic]):
+            raise bad("types", f"none of them is of the topic {topic!r}: {', '.join(_RTDS_TYPES[topic])}")
     topics = _topics(wish)
     if not topics:
         raise bad("topics", f"name at least one of {', '.join(_RTDS_TYPES)}, or types that tell")

@@ -168,21 +168,20 @@ class Session:
         self._last_frame = frame
 
         publications: list[Publication] = []
-        streams, connection = self.streams, self._connection
+        streams, taps, connection = self.streams, self.cargo.taps, self._connection
         for key, event in self._dialect.read(frame):
             if key is None:
                 publications += self._publish_shared(event, now, time)
                 continue
-            stream = streams.get(key) or self.cargo.adopt(key, event)
+            stream = streams.get(key) or self._adopt(key, event)
             if stream is None:
-                self._skip(event)
                 continue
             if not stream.live:
                 publications += self._begin(key, stream, event, time)
             publications.append(stream.publish(event, time, connection))
-            self.last_data_at = now
-            if stream.tapped:
-                self._signals.append(Tapped(stream.answers or key, event))
+            self.has_data, self.last_data_at = True, now
+            if key in taps and key in streams:
+                self._signals.append(Tapped((key,), event))
             if event.__class__ is TickSizeChange:
                 # Old levels may be regrouped: nothing of this book counts until the next snapshot.
                 publications += self.resync([key], "tick_size_change", now, time)
@@ -213,7 +212,7 @@ class Session:
         """When each input falls due, the gravest first."""
         profile = self._profile
         if self.state is State.PROVING:
-            return {Input.NO_FRAME: self._opened_at + profile.first_data_timeout_s}
+            return {Input.UNANSWERED: self._opened_at + profile.first_data_timeout_s}
         if self.state is not State.OPEN:
             return {}
         deadlines = {
@@ -266,7 +265,9 @@ class Session:
         self._opened_at = now
         self._next_ping_at = now + self._profile.ping_interval_s
         self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
-        first, *rest = self._chunks(wanted)
+        self._expecting_since = now
+        # All that was wanted while we were being checked may have been taken back since.
+        first, *rest = self._chunks(wanted) or [[]]
         self._say(self._dialect.opening(first))
         return self._carry(wanted, rest, now)
 
@@ -293,7 +294,7 @@ class Session:
             for gap in self.streams[key].interrupt(reason, time, detail=detail, connection=self._connection)
         ]
         if self._dialect.has_snapshots:
-            wanted = self.cargo.awaited(dict.fromkeys(self.streams[key].answers or key for key in keys))
+            wanted = self.cargo.awaited(dict.fromkeys(key for own in keys for key in self.cargo.keys_of(own)))
             self._repeat(self._waits.doubted(wanted, now), now)
         return gaps
 
@@ -319,6 +320,10 @@ class Session:
 
     def _give_up_mute(self, _now: float, time: int) -> list[Publication]:
         return self._break(f"no frame at all for {self._profile.silence_timeout_s:g} s", Verdict.RETRY, time)
+
+    def _give_up_unanswered(self, _now: float, time: int) -> list[Publication]:
+        seconds = self._profile.first_data_timeout_s
+        return self._break(f"the venue has not accepted our credentials in {seconds:g} s", Verdict.RETRY, time)
 
     def _give_up_stalled(self, _now: float, time: int) -> list[Publication]:
         profile = self._profile
@@ -391,13 +396,28 @@ class Session:
         return self._publish_shared(stray, now, time)
 
     def _begin(self, key: str, stream: Stream, event: Event, time: int) -> list[Publication]:
-        self.has_data = True
-        wanted = stream.answers or key
-        self._waits.delivered(wanted)
-        self._signals.append(Live(wanted))
+        if key in self.streams:
+            self._tell_live(key)
         if isinstance(event, MarketEvent):
             self._directory.learn(event.market, event.asset)
         return stream.begin(event, time, self._connection)
+
+    def _adopt(self, key: str, event: Event) -> Stream | None:
+        """The stream of an event that is none of the keys; None, and counted, if nobody wants it."""
+        stream, wanted = self.cargo.adopt(key, event)
+        if stream is None:
+            self._skip(event)
+            return None
+        for each in wanted:
+            if not stream.live or each in self._waits:
+                self._tell_live(each)
+        if any(each in self.cargo.taps for each in wanted):
+            self._signals.append(Tapped(wanted, event))
+        return stream
+
+    def _tell_live(self, key: str) -> None:
+        self._waits.delivered(key)
+        self._signals.append(Live(key))
 
     def _skip(self, event: Event) -> None:
         self.unwanted += 1
@@ -423,8 +443,8 @@ class Session:
         detail = f"the venue left out {missing} frames of the channel {upstream.channel}"
         return [
             gap
-            for stream in self.streams.values()
-            if (stream.answers or "").startswith(f"{upstream.channel}:")
+            for own, stream in self.streams.items()
+            if any(key.startswith(f"{upstream.channel}:") for key in self.cargo.keys_of(own))
             for gap in stream.interrupt("upstream_loss", time, detail=detail, connection=self._connection)
         ]
 
@@ -445,7 +465,7 @@ class Session:
         if stream is None:
             return lost
         for key in self.cargo.quiet_keys:
-            if key in self.streams and self.streams[key].tapped:
-                self._signals.append(Tapped(key, event))
+            if key in self.streams and key in self.cargo.taps:
+                self._signals.append(Tapped((key,), event))
         begun = [] if stream.live else stream.begin(event, time, self._connection)
         return [*begun, stream.publish(event, time, self._connection), *lost]

@@ -1,5 +1,7 @@
 """What a session tells the owner of its connection, besides what it publishes."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from .events import Event
@@ -19,9 +21,9 @@ class Overdue(msgspec.Struct, frozen=True):
 
 
 class Tapped(msgspec.Struct, frozen=True):
-    """Signal: an event of a stream that somebody wants a log line for."""
+    """Signal: an event of keys that somebody wants a log line for."""
 
-    key: str
+    keys: Collection[str]
     event: Event
 
 

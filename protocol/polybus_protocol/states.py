@@ -30,6 +30,7 @@ class Input(enum.Enum):
     ADMISSION_DUE = "keys are wanted from a feed that wants to know who asks"
     ADMITTED = "the venue has accepted who we are"
     REJECTED = "the venue has not accepted who we are"
+    UNANSWERED = "the venue has not said in time whether it accepts who we are"
     DROPPED = "keys are no longer wanted"
     DOUBTED = "keys may have lost events: they need a fresh snapshot"
     PING_DUE = "it is time for the next PING"
@@ -51,7 +52,7 @@ TABLE: Mapping[tuple[State, Input], tuple[str, State]] = MappingProxyType(
         (State.PROVING, Input.DROPPED): ("_forget", State.PROVING),
         (State.PROVING, Input.ADMITTED): ("_open_noted", State.OPEN),
         (State.PROVING, Input.REJECTED): ("_give_up_rejected", State.CLOSED),
-        (State.PROVING, Input.NO_FRAME): ("_give_up_mute", State.CLOSED),
+        (State.PROVING, Input.UNANSWERED): ("_give_up_unanswered", State.CLOSED),
         (State.PROVING, Input.ENDED): ("_break", State.CLOSED),
         (State.OPEN, Input.WANTED): ("_ask", State.OPEN),
         (State.OPEN, Input.DROPPED): ("_take_back", State.OPEN),

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Collection
 
 import msgspec
-from msgspec import UNSET
 
 from .events import Event, Gap, Unknown, encode_event, type_of
 from .subjects import FAMILIES, PREFIX, attribute_of, encode_token, ids_of, stream_key
@@ -54,7 +53,6 @@ class Stream:
         feed: the feed that brings the stream.
         family: the family of its subjects.
         ids: the family's ids, None where one does not apply or is not known yet.
-        answers: the key of the interest it answers, where that is not the stream itself.
         remembered: the stream existed before this process, so it begins with a gap.
         prefix: of all subjects.
     """
@@ -62,7 +60,6 @@ class Stream:
     __slots__ = (
         "_channels",
         "_prefix",
-        "answers",
         "epoch",
         "family",
         "feed",
@@ -70,7 +67,6 @@ class Stream:
         "live",
         "owed",
         "seq",
-        "tapped",
     )
 
     def __init__(
@@ -79,20 +75,16 @@ class Stream:
         family: str,
         ids: tuple[str | None, ...] = (),
         *,
-        answers: str | None = None,
         remembered: bool = False,
         prefix: str = PREFIX,
     ) -> None:
         self.feed = feed
         self.family = family
         self.ids = ids
-        self.answers = answers
         self.epoch = 0
         self.seq = 0
         self.live = False
         """Whether data has arrived in this epoch; the hot path looks at nothing else."""
-        self.tapped = False
-        """Whether somebody wants a log line per event."""
         self.owed: str | None = "restart" if remembered else None
         """The reason of a gap that has not been announced on the proper subject yet."""
         self._prefix = prefix
@@ -218,7 +210,7 @@ class Stream:
     def _new_gap(
         self, reason: str, detail: str | None, last: tuple[int | None, int | None, int | None]
     ) -> Gap:
-        gap = Gap(self.feed, UNSET, UNSET, reason, detail, *last)
+        gap = Gap(self.feed, reason, detail, *last)
         for name, value in zip(FAMILIES[self.family], self.ids, strict=True):
             setattr(gap, attribute_of(name), value)
         return gap

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from polybus_protocol import Event, Unknown, decode, decode_event, encode_event, parse_subject, subject_for
-from polybus_protocol.door import Reader
+from polybus_protocol import Unknown, decode, decode_event, encode_event, parse_subject, subject_for
 from polybus_protocol.events import UNKNOWN_KINDS
-from polybus_protocol.feeds.reading import Heard
-from polybus_protocol.subjects import ids_of
+from polybus_protocol.feeds.dialect import Dialect
+from polybus_protocol.feeds.reading import Aside, Keyed
+from polybus_protocol.subjects import family_of, ids_of
 
 FRAMES = Path(__file__).parent / "frames"
 STAMPS = ("received_time", "connection", "epoch", "seq")
@@ -67,27 +67,27 @@ def wire(frame: Any) -> bytes:
     return (frame if isinstance(frame, str) else json.dumps(frame, separators=(",", ":"))).encode()
 
 
-def heard(reader: Reader, frame: Any) -> list[Any]:
+def heard(dialect: Dialect, frame: Any) -> list[Any]:
     """What a frame becomes, in the words of the index."""
     text = wire(frame)
     if isinstance(frame, str):
-        return [reader.words[text].name]
-    return described(reader.read(text))
+        return [dialect.words[text].name]
+    return described(dialect.read(text))
 
 
-def described(items: Sequence[Heard]) -> list[Any]:
+def described(items: Sequence[Keyed]) -> list[Any]:
     """What was heard, in the words of the index."""
     rows: list[Any] = []
     for key, item in items:
         fields = msgspec.to_builtins(item)
         fields = {name: bare(value) for name, value in fields.items() if value is not None}
-        if isinstance(item, Event):
-            for stamp in STAMPS:
-                fields.pop(stamp, None)
-            rows.append({"key": key, "subject": subject_for(item), "event": fields})
-        else:
+        for stamp in STAMPS:
+            fields.pop(stamp, None)
+        if isinstance(item, Aside):
             assert key is None
-            rows.append({type(item).__name__.lower(): fields})
+            rows.append({fields.pop("type"): fields})
+        else:
+            rows.append({"key": key, "subject": subject_for(item), "event": fields})
     return rows
 
 
@@ -149,7 +149,7 @@ def survives(feed: str, frame: bytes) -> None:
         payload = encode_event(event)
         assert decode_event(payload) == event
         subject = parse_subject(subject_for(event))
-        assert (subject.family, subject.ids) == (event.family, ids_of(event))
+        assert (subject.family, subject.ids) == (family_of(event), ids_of(event))
         if isinstance(event, Unknown):
             assert event.feed == feed
             assert event.kind in UNKNOWN_KINDS

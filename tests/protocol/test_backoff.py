@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_protocol.backoff import (
-    CLOB_CLOSE_VERDICTS,
+    CLOSE_VERDICTS,
     Backoff,
     BackoffPolicy,
     Verdict,
@@ -19,9 +19,10 @@ from polybus_protocol.backoff import (
 )
 
 POLICIES = st.builds(
-    lambda first_s, factor, later_s: BackoffPolicy(first_s, first_s * factor, later_s),
+    lambda first_s, factor, later_s, spread_s: BackoffPolicy(first_s, first_s * factor, later_s, spread_s),
     st.floats(0.001, 60),
     st.floats(1, 10_000),
+    st.floats(0, 600),
     st.floats(0, 600),
 )
 # A failure with its verdict and Retry-After; None stands for data that came through.
@@ -48,6 +49,10 @@ def test_delays_stay_in_their_bounds(
         else:
             verdict, retry_after_s = call
             delay = backoff.next_delay(verdict, retry_after_s)
+            if verdict is Verdict.RETRY_SPREAD:
+                assert 0 <= delay <= policy.spread_s
+                assert backoff.failures == failures, "being asked to come back is no failure"
+                continue
             least = max(retry_after_s or 0.0, policy.later_s if verdict is Verdict.RETRY_LATER else 0.0)
             ceiling = min(policy.first_s * 2**failures, policy.longest_s)
             assert delay == math.inf if verdict is Verdict.NEVER else least <= delay <= least + ceiling
@@ -106,6 +111,16 @@ def test_jitter_comes_on_top_of_a_minimum() -> None:
     assert backoff.next_delay(Verdict.RETRY_LATER, 60) == 61
 
 
+def test_a_server_that_goes_is_no_failure() -> None:
+    """Everybody comes back within 10 s, spread evenly; the ceiling stays where it was."""
+    numbers = iter([0.0, 0.25, 0.999, 0.5])
+    backoff = Backoff(BackoffPolicy(), lambda: next(numbers))
+
+    assert [backoff.next_delay(Verdict.RETRY_SPREAD) for _ in range(3)] == [0, 2.5, 9.99]
+    assert backoff.failures == 0
+    assert backoff.next_delay() == 0.125
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -115,6 +130,8 @@ def test_jitter_comes_on_top_of_a_minimum() -> None:
         {"first_s": 2, "longest_s": 1},
         {"longest_s": math.inf},
         {"later_s": -1},
+        {"spread_s": -1},
+        {"spread_s": math.inf},
     ],
 )
 def test_a_senseless_policy_is_refused(settings: Mapping[str, float]) -> None:
@@ -145,18 +162,23 @@ def test_a_senseless_policy_is_refused(settings: Mapping[str, float]) -> None:
         (1013, Verdict.RETRY, "slow reader"),
         (1100, Verdict.RETRY_LATER, "unassigned"),
         (3000, Verdict.RETRY_LATER, "library"),
-        (4001, Verdict.RETRY_LATER, "own code"),
+        (4000, Verdict.RETRY_LATER, "own code"),
+        (4001, Verdict.NEVER, "credentials"),
+        (4002, Verdict.RETRY, "too slowly"),
+        (4003, Verdict.RETRY_SPREAD, "about to go"),
+        (4004, Verdict.RETRY_LATER, "own code"),
+        (4008, Verdict.NEVER, "policy"),
     ],
 )
 def test_close_codes(code: int, verdict: Verdict, word: str) -> None:
-    """What each code means on the CLOB feeds, and in words."""
+    """What each code means, and in words; those from 4001 are PolyBolt's."""
     assert close_verdict(code) is verdict
     assert word in close_reason(code)
 
 
 def test_a_feed_may_bring_its_own_close_codes() -> None:
     """Policy is data: another table gives another answer."""
-    table = {**CLOB_CLOSE_VERDICTS, 4001: Verdict.NEVER}
+    table = {**CLOSE_VERDICTS, 1008: Verdict.NEVER}
 
-    assert close_verdict(4001, table) is Verdict.NEVER
+    assert close_verdict(1008, table) is Verdict.NEVER
     assert close_verdict(1006, table) is Verdict.RETRY

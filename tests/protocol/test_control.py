@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_protocol.control import (
-    MARKET_TYPES,
     MAX_ASSETS,
     REQUESTS,
     VERBS,
@@ -21,9 +20,11 @@ from polybus_protocol.control import (
     parse_request,
 )
 from polybus_protocol.errors import ControlError
+from polybus_protocol.events import MARKET_EVENTS, type_of
 from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
 
 ASSET = "7" * 77
+MARKET_TYPES = [type_of(event) for event in MARKET_EVENTS]
 MARKET = "0x" + "ab" * 32
 
 
@@ -41,7 +42,7 @@ GOOD: list[tuple[str, dict[str, Any], msgspec.Struct]] = [
             "feed": "market",
             "assets": [ASSET, "0"],
             "markets": [MARKET, "0x" + "A" * 62],
-            "types": list(MARKET_TYPES),
+            "types": MARKET_TYPES,
             "owner": "me, myself",
             "id": "my-id_1",
             "ttl_s": 0.5,
@@ -52,7 +53,7 @@ GOOD: list[tuple[str, dict[str, Any], msgspec.Struct]] = [
         SubscribeRequest(
             assets=[ASSET, "0"],
             markets=[MARKET, "0x" + "A" * 62],
-            types=list(MARKET_TYPES),
+            types=MARKET_TYPES,
             owner="me, myself",
             id="my-id_1",
             ttl_s=0.5,
@@ -91,7 +92,7 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
         "asset",
         "no such field; the fields of 'subscribe' are feed, assets,",
     ),
-    ("subscribe", {"feed": "user"}, 422, "feed", "serves the feeds market, not 'user'"),
+    ("subscribe", {"feed": "weather"}, 422, "feed", "market, user, rtds, polybolt, sports, not 'weather'"),
     ("subscribe", {"feed": 1}, 400, "feed", "Expected `str`, got `int`"),
     ("subscribe", {"assets": {}}, 400, "assets", "Expected `array`, got `object`"),
     ("subscribe", {"assets": [ASSET, 7]}, 400, "assets", "assets[1]: Expected `str`, got `int`"),

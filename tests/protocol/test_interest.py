@@ -10,7 +10,7 @@ from polybus_protocol.interest import Interest, Steps, Subscription, steps
 VENUE = "*"
 KEYS = st.lists(st.sampled_from("abcdef"), max_size=5)
 SUBSCRIPTIONS = st.builds(
-    lambda id_, owner, assets: Subscription(id=id_, owner=owner, feed="market", assets=assets, created=0),
+    lambda id_, owner, assets: Subscription(id=id_, owner=owner, assets=assets, created=0),
     st.sampled_from("123"),
     st.sampled_from("xy"),
     KEYS,
@@ -24,7 +24,7 @@ def subscription(**fields: object) -> Subscription:
 @given(st.lists(st.one_of(SUBSCRIPTIONS, st.lists(st.sampled_from("1234"), max_size=3))))
 def test_wanted_is_the_union_of_the_subscriptions(calls: list[Subscription | list[str]]) -> None:
     """Whatever is put, replaced and removed; each step adds what was not wanted, and removes what was."""
-    interest, model = Interest(VENUE), dict[str, Subscription]()
+    interest, model = Interest(), dict[str, Subscription]()
     for call in calls:
         before = set(interest.wanted)
         if isinstance(call, Subscription):
@@ -58,7 +58,7 @@ def test_steps_lead_from_active_to_wanted(wanted: list[str], active: list[str]) 
 
 def test_a_replacement_does_not_disturb_what_stays() -> None:
     """A key that both the old and the new one want is never taken back in between."""
-    interest = Interest(VENUE)
+    interest = Interest()
     interest.put(subscription(assets=["a", "b"]))
     assert interest.put(subscription(assets=["b", "c"])) == Steps(["c"], ["a"])
 
@@ -90,6 +90,12 @@ def test_a_repeated_request_asks_the_same(other: dict[str, object]) -> None:
         {"types": []},
         {"owner": "y"},
         {"feed": "user"},
+        {"account": "main"},
+        {"topics": ["activity"]},
+        {"event_slugs": ["x"]},
+        {"symbols": ["btcusd"]},
+        {"classes": ["crypto"]},
+        {"leagues": ["nba"]},
         {"deliver": "log"},
         {"ttl_s": None},
     ],
@@ -113,7 +119,7 @@ def test_leases() -> None:
 
 def test_what_is_over_is_found() -> None:
     """Leases that end now or earlier are over; those for ever never are."""
-    interest = Interest(VENUE)
+    interest = Interest()
     assert interest.next_expiry() is None
     for id_, expires in (("1", 20), ("2", None), ("3", 10)):
         interest.put(subscription(id=id_, expires=expires))

@@ -15,7 +15,6 @@ from polybus_protocol.feeds.polybolt import (
     ERROR_CODES,
     MAX_REQUEST_BYTES,
     MAX_SUBSCRIPTIONS,
-    ChannelSequence,
     PolyboltDialect,
     key_for,
 )
@@ -31,7 +30,7 @@ UPDATE: dict[str, Any] = SAMPLES.frames["price_crypto_update.json"]
 
 DIALECT = PolyboltDialect(CREDENTIALS)
 SAID = {
-    "auth.json": DIALECT.auth(),
+    "auth.json": DIALECT.admission(),
     "ping.json": DIALECT.ping,
     "subscribe_batch.json": DIALECT.opening([f"price.polymarket:{ASSET}", "price.crypto:btcusd"]),
     "subscribe_single.json": DIALECT.subscribe(["price.crypto.twap:btcusd"]),
@@ -110,7 +109,7 @@ def test_a_key_that_is_none(key: str) -> None:
 def test_nothing_to_say() -> None:
     """Without keys or without credentials."""
     dialect = PolyboltDialect()
-    assert dialect.auth() is dialect.subscribe([]) is dialect.unsubscribe([]) is None
+    assert dialect.admission() is dialect.subscribe([]) is dialect.unsubscribe([]) is None
 
 
 @pytest.mark.parametrize("code", [*ERROR_CODES, "brand_new", None])
@@ -137,34 +136,6 @@ def test_which_keys_an_answer_is_about() -> None:
         dialect.subscribe([crypto])
     assert dialect.asked_by(Reply("error", "s1")) == ()
     assert dialect.asked_by(Reply("error", "s1001")) == (crypto,)
-
-
-@pytest.mark.parametrize(
-    ("numbers", "missing"),
-    [
-        ([(1, 0), (2, 0), (3, 0)], [0, 0, 0]),
-        ([(0, 0), (1, 0)], [0, 0]),
-        ([(7, 0), (8, 0)], [0, 0]),
-        ([(7, 2), (8, 0)], [2, 0]),
-        ([(1, 0), (4, 0), (5, 0)], [0, 2, 0]),
-        ([(1, 0), (4, 2), (5, 3)], [0, 2, 3]),
-        ([(1, 0), (3, 5)], [0, 5]),
-        ([(1, 0), (2, 0), (2, 0), (1, 0), (3, 0)], [0, 0, 0, 0, 0]),
-    ],
-)
-def test_what_is_missing(numbers: list[tuple[int, int]], missing: list[int]) -> None:
-    """By the holes in the numbers or by the venue's own count, whichever is more; never less than none."""
-    sequence = ChannelSequence()
-    assert [sequence.missing(Upstream("price.crypto", *each)) for each in numbers] == missing
-
-
-def test_channels_are_numbered_apart() -> None:
-    """A hole on one says nothing about another."""
-    sequence = ChannelSequence()
-    for channel in ("price.crypto", "price.equity"):
-        assert sequence.missing(Upstream(channel, 1)) == 0
-    assert sequence.missing(Upstream("price.crypto", 5)) == 3
-    assert sequence.missing(Upstream("price.equity", 2)) == 0
 
 
 def test_the_number_comes_before_the_event() -> None:

@@ -12,7 +12,7 @@ from polybus_protocol import LocalProtocolError, Unknown, decode
 from polybus_protocol.events import ActivityTrade, PriceSnapshot, PriceUpdate
 from polybus_protocol.feeds.prices import plain_symbol
 from polybus_protocol.feeds.reading import Word
-from polybus_protocol.feeds.rtds import PRICES, RtdsDialect, covers, refusal
+from polybus_protocol.feeds.rtds import PRICES, RtdsDialect, refusal
 from polybus_protocol.feeds.rtds_wire import WireRequest
 from polybus_protocol.feeds.values import scaled
 
@@ -117,19 +117,49 @@ def test_an_interest_that_is_none(interest: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interest", "key", "answer"),
+    ("file", "keys", "answered"),
     [
-        ("activity/trades", "activity/trades", True),
-        ("activity/*", "activity/trades", True),
-        ("activity/trades", "activity/orders_matched", False),
-        ("activity/*", "comments/comment_created", False),
-        ('activity/*#{"event_slug":"x"}', "activity/trades", True),
-        ("crypto_prices/*", "crypto_prices_chainlink/update", False),
+        ("activity_trades", ["activity/trades"], ["activity/trades"]),
+        ("activity_trades", ["activity/*"], ["activity/*"]),
+        ("activity_trades", ["activity/*", "activity/trades"], ["activity/trades", "activity/*"]),
+        ("activity_orders_matched", ["activity/trades"], []),
+        ("comment_created", ["activity/*"], []),
+        ("activity_trades", ["activity/*?event_slug={event_slug}"], ["activity/*?event_slug={event_slug}"]),
+        ("activity_trades", ["activity/*?market={market}"], ["activity/*?market={market}"]),
+        ("activity_trades", ["activity/trades?market=0x1", "activity/*?event_slug=other"], []),
+        ("activity_trades", ["activity/*?symbol=None", "activity/*?event_slug=None"], []),
+        ("crypto_prices_update", ["crypto_prices/*?symbol={symbol}"], ["crypto_prices/*?symbol={symbol}"]),
+        ("crypto_prices_update", ["crypto_prices/*?symbol=dogeusd", "crypto_prices_chainlink/*"], []),
     ],
 )
-def test_what_covers_what(interest: str, key: str, answer: bool) -> None:
-    """By topic and type; the filter is looked at elsewhere."""
-    assert covers(interest, key) is answer
+def test_what_answers_what(file: str, keys: list[str], answered: list[str]) -> None:
+    """By topic, by type and by our own filters: all that fit, and no other."""
+    ((key, event), *_) = RtdsDialect().read(wire(SAMPLES.frames[f"{file}.json"]))
+    assert key is not None
+    ids = {name: getattr(event, name, "") for name in ("event_slug", "market", "symbol")}
+    wanted = [each.format_map(ids) for each in keys]
+    assert RtdsDialect().answers(key, event, wanted) == [each.format_map(ids) for each in answered]
+
+
+def test_a_topic_is_asked_for_once() -> None:
+    """Our own filters are none of the venue's business; the topic goes back with the last that wanted it."""
+    dialect = RtdsDialect()
+    btc, eth, every = "crypto_prices/*?symbol=btcusd", "crypto_prices/*?symbol=ethusd", "crypto_prices/*"
+    topic = {"topic": "crypto_prices", "type": "*"}
+    assert json.loads(dialect.opening([btc])) == {"action": "subscribe", "subscriptions": [topic]}
+    assert dialect.subscribe([eth, every]) is None
+    assert dialect.unsubscribe([btc, every]) is None
+    assert json.loads(dialect.unsubscribe([eth]) or "") == {"action": "unsubscribe", "subscriptions": [topic]}
+    assert json.loads(dialect.subscribe([eth, btc]) or "") == {"action": "subscribe", "subscriptions": [topic]}
+
+
+def test_a_new_socket_is_asked_for_everything_again() -> None:
+    """What was asked of the one before counts no longer."""
+    dialect = RtdsDialect()
+    dialect.opening(["activity/*"])
+    dialect.subscribe(["activity/*?market=0x1"])
+    assert json.loads(dialect.opening(["activity/*"]))["subscriptions"]
+    assert json.loads(dialect.unsubscribe(["activity/*"]) or "")["action"] == "unsubscribe"
 
 
 @pytest.mark.parametrize("word", [b"", b"PONG", b"pong"])

@@ -11,7 +11,7 @@ from polybus_protocol import LocalProtocolError, Unknown, decode, encode_event
 from polybus_protocol.events import Order, Trade
 from polybus_protocol.feeds.credentials import Credentials
 from polybus_protocol.feeds.reading import write
-from polybus_protocol.feeds.user import ACCOUNT, UserDialect, covers, duplicate_key
+from polybus_protocol.feeds.user import ACCOUNT, UserDialect, duplicate_key
 from polybus_protocol.feeds.user_wire import WireOpening
 
 from .samples import Samples, heard, mutated, survives, wire
@@ -212,12 +212,29 @@ def test_a_bad_element_harms_no_other() -> None:
     ]
 
 
-def test_what_covers_what() -> None:
-    """Interest in the account covers all of its markets."""
-    assert covers(ACCOUNT, MARKET)
-    assert covers(MARKET, MARKET)
-    assert not covers(MARKET, "0x1")
+def test_what_answers_what() -> None:
+    """An event answers its market, and interest in the whole account; both, where both are wanted."""
+    order = read_one(ORDER)
+    assert DIALECT.answers(MARKET, order, [ACCOUNT]) == [ACCOUNT]
+    assert DIALECT.answers(MARKET, order, [MARKET, "0x1"]) == [MARKET]
+    assert DIALECT.answers(MARKET, order, [ACCOUNT, MARKET]) == [MARKET, ACCOUNT]
+    assert DIALECT.answers(MARKET, order, ["0x1"]) == []
     assert DIALECT.subscribe([ACCOUNT]) is DIALECT.unsubscribe([]) is None
+
+
+def test_the_whole_account_instead_of_some_markets() -> None:
+    """Without narrowing, the venue is asked for everything once, whatever is wanted or given back."""
+    wide = UserDialect("main", CREDENTIALS, narrow=False)
+    assert json.loads(wide.opening([MARKET])) == SAMPLES.frames["subscribe_initial.json"]
+    assert wide.subscribe([MARKET]) is wide.unsubscribe([MARKET]) is None
+
+
+def test_a_repetition_is_left_out_and_counted() -> None:
+    """Overlapping subscriptions tell each event twice; a new status or a further fill is an event of its own."""
+    dialect = UserDialect("main")
+    frames = [TRADE, TRADE, ORDER, TRADE | {"status": "MINED"}, ORDER | {"size_matched": "5"}, ORDER, TRADE]
+    assert [len(dialect.read(wire(frame))) for frame in frames] == [1, 0, 1, 1, 1, 0, 0]
+    assert dialect.repeated == 3
 
 
 @given(st.binary() | st.text().map(lambda text: "{" + text) | mutated(SAMPLES.json_frames))

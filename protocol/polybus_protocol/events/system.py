@@ -18,9 +18,6 @@ class Gap(Event, tag="gap"):
     """
 
     feed: str
-    market: str | UnsetType | None
-    """The ids are those of the stream's subject; the payload has no others."""
-    asset: str | UnsetType | None
     reason: str
     """One of `GAP_REASONS`."""
     detail: str | None = None
@@ -32,10 +29,13 @@ class Gap(Event, tag="gap"):
     """Nanoseconds since the epoch."""
     lost: int | None = None
     """How many events are affected, where that is known."""
-    account: str | UnsetType = UNSET
+    market: str | UnsetType | None = UNSET
+    """The ids are those of the stream's subject; the payload has no others."""
+    asset: str | UnsetType | None = UNSET
+    account: str | UnsetType | None = UNSET
     event_slug: str | UnsetType | None = UNSET
-    class_: str | UnsetType = msgspec.field(name="class", default=UNSET)
-    symbol: str | UnsetType = UNSET
+    class_: str | UnsetType | None = msgspec.field(name="class", default=UNSET)
+    symbol: str | UnsetType | None = UNSET
     parent_type: str | UnsetType | None = UNSET
     parent_id: str | UnsetType | None = UNSET
     league: str | UnsetType | None = UNSET
@@ -46,10 +46,9 @@ GAP_REASONS = {
     "connection_lost": "the connection that carried the stream ended",
     "resync": "a fresh snapshot was asked for",
     "silent": "nothing arrived for longer than the asset's silence budget, so a snapshot was asked for",
-    "missed_upstream": "by the venue's own numbering, frames were sent that never reached us",
     "undecodable_frame": "a frame arrived that may have concerned the stream and could not be read",
     "tick_size_change": "the price grid changed: levels of the old grid no longer count",
-    "upstream_loss": "the venue numbers its frames, and left some out",
+    "upstream_loss": "by the venue's own numbering, frames were left out or never reached us",
     "restart": "the gateway started again and does not know what it missed",
     "unsubscribed": "nobody wants the stream any more",
     "shutdown": "the gateway stopped",

@@ -67,8 +67,8 @@ class Dialect(Protocol):
     def is_quiet(self, key: str) -> bool:
         """Whether a key may be silent for ever without anything being wrong."""
 
-    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:
-        """The key, of those wanted, that an event answers, where keys are no streams; None if none does.
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:
+        """The keys, of those wanted, that an event answers, where keys are no streams.
 
         Args:
             key: what `read` says the event is about.
@@ -121,11 +121,9 @@ class Manners:
         """See `Dialect`."""
         return key in self.quiet_keys
 
-    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:  # noqa: ARG002
-        """See `Dialect`: an event answers its own key, or the one that stands for everything."""
-        if key in keys:
-            return key
-        return EVERYTHING if EVERYTHING in keys else None
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:  # noqa: ARG002
+        """See `Dialect`: an event answers its own key, and the one that stands for everything."""
+        return [each for each in (key, EVERYTHING) if each in keys]
 
     def admission(self) -> str | None:
         """See `Dialect`."""

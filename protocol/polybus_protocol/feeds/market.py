@@ -310,8 +310,9 @@ class MarketDialect(Manners):
         """See `Manners`."""
         return cls(custom_features=profile.custom_features, level=profile.level)
 
-    def answers(self, key: str, event: Event, keys: Collection[str]) -> None:
-        """No stream opens by itself: an event of an asset that was not asked for is a mirrored entry."""
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:  # noqa: ARG002
+        """None: an event of an asset that was not asked for is a mirrored entry."""
+        return []
 
     def opening(self, keys: Collection[str]) -> str:
         """The message that opens the subscription; a second one would be an `INVALID OPERATION`."""

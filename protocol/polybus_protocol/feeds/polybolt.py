@@ -143,13 +143,13 @@ class PolyboltDialect(Manners):
         self._attempts += 1
         return write(WireRequest("auth", f"a{self._attempts}", self._credentials))
 
-    def opening(self, keys: Collection[str]) -> str:
+    def opening(self, keys: Collection[str]) -> str | None:
         """The first request for data, which is like any other.
 
         Raises:
             LocalProtocolError: a key is not of the form `channel:symbol`.
         """
-        return self._subscribe(keys)
+        return self.subscribe(keys)
 
     def subscribe(self, keys: Collection[str]) -> str | None:
         """The message that adds subscriptions; None without keys.
@@ -240,7 +240,8 @@ class PolyboltDialect(Manners):
         series = Series(FEED, name[1][1:].replace(".", "_"), SOURCES.get(channel), window_s)
         price = _read_price(data.payload)
         drift = self._drift.look(channel, data.payload, WirePrice, {"data": WirePoint})
-        return [(key_for(channel, price.symbol), price_event(price, series, sent)), *drift]
+        event = price_event(price, series, sent)
+        return [(key_for(channel, event.symbol), event), *drift]
 
     def _read_reply(self, element: Element) -> list[Keyed]:
         wire = _read_reply(element)

@@ -5,7 +5,7 @@ August and September 2026.  Interest is counted in `topic/type`, where the type 
 filter after a `#` if need be: `comments/*#{"parentEntityID":18396,"parentEntityType":"Event"}`.  Filters by
 slug are unreliable upstream (real-time-data-client issue 34), and of several entries in one message a bad
 one silences all: ask for whole topics, one a message, and filter here.  An event's key is its `topic/type`;
-`covers` says which interest that answers.
+`RtdsDialect.answers` says which interest that answers.
 
 The topic `rfq` is passed on raw, as unknown: only the old client's README describes it, nobody has confirmed
 that it is alive, and there is no subject for it.
@@ -224,15 +224,13 @@ class RtdsDialect(Manners):
         """Comments are, and whatever we filter ourselves: only a whole topic always has something to say."""
         return key.startswith("comments/") or "?" in key
 
-    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:
-        """An event answers its topic and type, all of its topic, or either with a filter that lets it pass."""
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:
+        """An event answers its topic and type, all of its topic, and either with a filter that lets it pass."""
         topic = key.partition("/")[0]
         names = (f"?{name}={value}" for name in FILTERS if (value := getattr(event, name, None)))
-        for filter_ in ("", *names):
-            for type_ in (key, f"{topic}/*"):
-                if f"{type_}{filter_}" in keys:
-                    return f"{type_}{filter_}"
-        return None
+        filters = ("", *names)
+        fitting = (f"{type_}{filter_}" for type_ in (key, f"{topic}/*") for filter_ in filters)
+        return [each for each in fitting if each in keys]
 
     def opening(self, keys: Collection[str]) -> str:
         """The first message, which is like any other.

@@ -89,8 +89,8 @@ class SportsDialect(Manners):
         """All are: there may be no game on."""
         return True
 
-    def answers(self, key: str, event: Event, keys: Collection[str]) -> str | None:
-        """A game answers its league, or the wish for all games."""
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:
+        """A game answers its league, and the wish for all games."""
         league = f"league={event.league}" if isinstance(event, SportResult) else key
         return super().answers(league, event, keys)
 

@@ -1,8 +1,8 @@
 """The user feed (`/ws/user`): an account's orders and trades, and how to ask for them.
 
 Facts: docs.polymarket.com user-channel page, nautilus_trader issues 3403 and 3987.  Interest is counted in
-condition ids, or in `ACCOUNT` for all markets of the account.  An event's key is its condition id; `covers`
-says which interest that answers.  The venue says nothing about credentials, neither when they are right
+condition ids, or in `ACCOUNT` for all markets of the account.  An event's key is its condition id,
+which answers both.  The venue says nothing about credentials, neither when they are right
 nor when they are wrong.
 """
 
