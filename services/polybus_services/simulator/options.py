@@ -6,6 +6,7 @@ from polybus_services.simulator.crowd import CrowdOptions
 from polybus_services.simulator.market_feed import MarketLimits
 from polybus_services.simulator.polybolt_feed import PolyboltChoices
 from polybus_services.simulator.rtds_feed import RtdsChoices
+from polybus_services.simulator.sports_feed import SportsChoices
 from polybus_services.simulator.surroundings import Pace
 from polybus_services.simulator.user_feed import UserChoices
 
@@ -43,6 +44,7 @@ class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     user: UserChoices = UserChoices()
     rtds: RtdsChoices = RtdsChoices()
     polybolt: PolyboltChoices = PolyboltChoices()
+    sports: SportsChoices = SportsChoices()
 
     @property
     def facts_per_second(self) -> float:

@@ -15,6 +15,7 @@ from polybus_services.simulator.options import SimulatorOptions
 from polybus_services.simulator.people import People
 from polybus_services.simulator.polybolt_feed import PolyboltFeed
 from polybus_services.simulator.rtds_feed import RtdsFeed
+from polybus_services.simulator.sports_feed import SportsFeed
 from polybus_services.simulator.surroundings import Surroundings
 from polybus_services.simulator.user_feed import UserFeed
 
@@ -86,6 +87,7 @@ class Venue:
             UserFeed(self.people, options.user, self._on_auth),
             RtdsFeed(self.people, prices, options.rtds),
             PolyboltFeed(self.exchange, self.people, prices, options.polybolt, self._on_auth),
+            SportsFeed(options.sports),
         )
         self.feeds = {feed.name: feed for feed in feeds}
         self.paths = {path: feed for feed in feeds for path in feed.paths}
