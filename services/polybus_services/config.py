@@ -5,8 +5,11 @@ the command line says.  How the layers are read is in `polybus_services.settings
 always told with the key and the place it came from, and never shows a secret.
 """
 
+import base64
+import binascii
 import re
-from collections.abc import Collection, Mapping
+import uuid
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -18,7 +21,7 @@ from polybus_actors.accounts import Account
 from polybus_protocol.handshake import parse_url
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.subjects import PREFIX
-from polybus_services.settings import ConfigError, Settings, named_tables
+from polybus_services.settings import ConfigError, Settings, named_tables, variable_of
 
 __all__ = [
     "Config",
@@ -28,11 +31,12 @@ __all__ = [
     "NatsConfig",
     "load",
     "mask_url",
+    "remarks",
     "show",
 ]
 
 DEFAULT_FILE = Path("polybus.toml")
-"""Read if it is in the working directory and no other file was named."""
+"""Read if it is in the working directory and no other file was named, be it by a variable."""
 
 MASK = "***"
 
@@ -50,8 +54,9 @@ SECRETS = frozenset({"nats.password", "nats.token"})
 
 _TOKEN = r"[A-Za-z0-9_-]"  # noqa: S105 - of a subject, not of a login
 
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,31})"
-"""Lower case, because a label also has to be part of a variable's name."""
+_LABEL = r"(?=.{1,32}$)[a-z0-9]+(_[a-z0-9]+)*"
+"""What can be a part of a variable's name too, and be found again there: the shell knows no `-` in one, `__` ends the
+part, and variables are all upper case."""
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -146,7 +151,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     feeds: dict[str, FeedProfile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     """By name; `[feeds.market]` and so on override single values of the built-in profiles."""
     accounts: dict[str, Account] = {}
-    """`[accounts.<label>]`: credentials by the label that subjects carry."""
+    """`[accounts.<label>]`: credentials by the label that subjects carry.  What is missing of them is no error here
+    (see `remarks`): the other feeds need none, and a request that does is refused with what is missing."""
     prices: PricesConfig = PricesConfig()
     log: LogConfig = LogConfig()
     sources: dict[str, str] = {}
@@ -165,18 +171,18 @@ def load(
     """Read the configuration.
 
     Args:
-        path: the TOML file; without it `polybus.toml` in the working directory if it is there, else the one that
-            the variable `POLYBUS_CONFIG` names, else none.
+        path: the TOML file; without it the one that the variable `POLYBUS_CONFIG` names, else `polybus.toml` in the
+            working directory if it is there, else none.
         environ: the environment.  A variable that is set to nothing counts as not set.
         options: what the command line says: dotted key to its text and the name of the flag.
 
     Raises:
         ConfigError: one sentence: which key, where it came from, what is wrong with it, what is allowed.
     """
-    if path is None and DEFAULT_FILE.is_file():
-        path = DEFAULT_FILE
-    elif path is None and environ.get("POLYBUS_CONFIG"):
+    if path is None and environ.get("POLYBUS_CONFIG"):
         path = Path(environ["POLYBUS_CONFIG"])
+    elif path is None and DEFAULT_FILE.is_file():
+        path = DEFAULT_FILE
     settings = _settings(Config(accounts=dict.fromkeys(_labels(path, environ), Account())))
     if path is not None:
         settings.read_file(path)
@@ -188,15 +194,78 @@ def load(
 
 
 def show(config: Config) -> dict[str, dict[str, object]]:
-    """The effective configuration: dotted key to `value` (secrets masked) and `source`.
+    """The effective configuration: dotted key to `value` (secrets masked), `source` and, where there is one, `remark`.
 
     >>> show(Config())["nats.url"]
     {'value': 'nats://127.0.0.1:4222', 'source': 'default'}
     """
+    remarked = remarks(config)
     return {
         key: {"value": _masked(key, value), "source": config.sources.get(key, "default")}
+        | ({"remark": remarked[key]} if key in remarked else {})
         for key, value in _settings(config).values().items()
     }
+
+
+def remarks(config: Config) -> dict[str, str]:
+    """What will not work, though nothing of it is an error: dotted key to a sentence that shows no secret."""
+    found: dict[str, str] = {}
+    for label, account in config.accounts.items():
+        section = f"accounts.{label}"
+        for name in account.missing:
+            found[f"{section}.{name}"] = (
+                f"not set: whatever needs the account {label} is refused until it is there, "
+                f"say in {variable_of(f'{section}.{name}')}"
+            )
+        for name, problem in _credential_problems(account):
+            found[f"{section}.{name}"] = problem
+    asked_as, labels = config.prices.account, sorted(config.accounts)
+    if asked_as is not None and asked_as not in labels:
+        found["prices.account"] = (
+            f"there is no account {asked_as[:60]!r}, so the feed polybolt is refused; "
+            f"there {'is' if len(labels) == 1 else 'are'} {', '.join(labels) or 'none'}"
+        )
+    elif asked_as is None and len(labels) > 1:
+        found["prices.account"] = (
+            f"not set: the feed polybolt is refused until it names one of {', '.join(labels)}"
+        )
+    return found
+
+
+def _credential_problems(account: Account) -> Iterator[tuple[str, str]]:
+    """What is wrong with the form of credentials, with the field; the venue answers wrong ones with silence, or not at all.
+
+    API credentials that are derived for trading are a UUID, base64 (of 32 bytes) and text.
+    """
+    if account.api_key and not _is_uuid(account.api_key.strip()):
+        yield (
+            "api_key",
+            "it looks like no UUID, as the key of API credentials that are derived for trading is: a builder key, "
+            "a relayer key or a wallet's address does not work",
+        )
+    if account.secret and not _is_base64(account.secret.strip()):
+        yield "secret", "it is no base64, as the secret of API credentials is: builder or wrong key?"
+    if account.passphrase and account.passphrase == account.secret:
+        yield "passphrase", "it is the same as the secret: one of the two is wrong"
+    for name in account.__struct_fields__:
+        value = getattr(account, name)
+        if value and value != value.strip():
+            yield name, "it begins or ends with a blank, which was hardly meant"
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _is_base64(text: str) -> bool:
+    """Whether it is base64, of the URL's or the plain alphabet."""
+    try:
+        return bool(base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True))
+    except (binascii.Error, ValueError):
+        return False
 
 
 def mask_url(url: str) -> str:
@@ -225,18 +294,22 @@ def _secrets(accounts: Collection[str]) -> frozenset[str]:
 def _labels(path: Path | None, environ: Mapping[str, str]) -> list[str]:
     """The accounts that the file or the environment names, before anything is made of them.
 
+    A variable that is set to nothing names its account too: somebody meant it to have credentials.
+
     Raises:
-        ConfigError: a label that cannot stand in a subject.
+        ConfigError: a label that cannot stand in a variable's name.
     """
-    tables = named_tables(path, "accounts") if path is not None else []
-    variables = (re.fullmatch(r"POLYBUS_ACCOUNTS__(.+?)__[A-Z_]+", name) for name in environ)
-    labels = dict.fromkeys([*tables, *(match[1].lower() for match in variables if match)])
-    for label in labels:
+    named = dict.fromkeys(named_tables(path, "accounts"), str(path)) if path is not None else {}
+    for name in environ:
+        if match := re.fullmatch(r"POLYBUS_ACCOUNTS__(.+?)(__.*)?", name):
+            named.setdefault(match[1].lower(), f"the variable {name}")
+    for label, where in named.items():
         if not re.fullmatch(_LABEL, label):
             raise ConfigError(
-                f"accounts.{label[:60]}: a label is 1 to 32 lower-case letters, digits or `-`; it stands in subjects"
+                f"accounts.{label[:60]} ({where}): a label is 1 to 32 lower-case letters and digits, with single `_` "
+                "between them if need be, because it is part of variables' names"
             )
-    return list(labels)
+    return list(named)
 
 
 def _masked(key: str, value: object) -> object:

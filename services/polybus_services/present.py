@@ -148,7 +148,12 @@ def settings(shown: Mapping[str, Mapping[str, object]]) -> RenderableType:
         text = "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         style = "dim" if source == "default" else "bold"
         grid.add_row(key, Text(text, style=style), Text(source, style=style))
-    return grid
+    remarks = [
+        Text.assemble((f"{key}: ", "bold yellow"), (str(setting["remark"]), "yellow"), overflow="fold")
+        for key, setting in shown.items()
+        if "remark" in setting
+    ]
+    return Group(grid, *remarks)
 
 
 def subscribed(reply: SubscribeReply) -> RenderableType:

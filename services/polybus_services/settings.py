@@ -144,15 +144,16 @@ class Settings:
         """The leaves of TOML tables; a table that is no section comes out whole, to be complained about."""
         for name, value in table.items():
             key = prefix + name
-            if isinstance(value, dict) and any(known.startswith(f"{key}.") for known in self._types):
+            if isinstance(value, dict) and (key in self._tree or self._children(f"{key}.")):
                 yield from self._flatten(value, f"{key}.")
             else:
                 yield key, value
 
     def _unknown(self, key: str, where: str, *, is_table: bool) -> ConfigError:
         """An error for a key that does not exist, naming those that do in the nearest section that exists."""
-        if children := self._children(f"{key}."):
-            return ConfigError(f"{key} ({where}): this is a section, with {', '.join(children)}; not a value")
+        if key in self._tree or self._children(f"{key}."):
+            children = ", ".join(self._children(f"{key}.")) or "tables of its own"
+            return ConfigError(f"{key} ({where}): this is a section, with {children}; not a value")
         section, _, name = key.rpartition(".")
         while section and not self._children(f"{section}."):
             section, _, name = section.rpartition(".")
@@ -165,6 +166,8 @@ class Settings:
 
     def _children(self, prefix: str) -> list[str]:
         """The names right below a section, in order; `prefix` ends with a dot, or is empty for the top."""
+        if not prefix:
+            return list(self._tree)
         below = (known[len(prefix) :] for known in self._types if known.startswith(prefix))
         return list(dict.fromkeys(name.split(".")[0] for name in below))
 
@@ -174,17 +177,14 @@ class Settings:
 
 
 def named_tables(path: Path, section: str) -> list[str]:
-    """The names of the tables right below a section of a TOML file.
+    """The names right below a section of a TOML file, whatever they are the names of.
 
     Raises:
         ConfigError: the file cannot be read, or is not TOML.
     """
-    tables = _read_toml(path)[1].get(section, {})
-    return (
-        [name for name, table in tables.items() if isinstance(table, dict)]
-        if isinstance(tables, dict)
-        else []
-    )
+    _, tables = _read_toml(path)
+    named = tables.get(section)
+    return list(named) if isinstance(named, dict) else []
 
 
 def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:

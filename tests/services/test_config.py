@@ -7,11 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polybus_actors.accounts import Account, Accounts
+from polybus_protocol.errors import ControlError
 from polybus_protocol.profile import PROFILES
-from polybus_services.config import MASK, Config, ConfigError, NatsConfig, load, mask_url, show
+from polybus_services.config import MASK, Config, ConfigError, NatsConfig, load, mask_url, remarks, show
 from polybus_services.settings import variable_of
 
 SECRET = "open-sesame-4711"
+
+ALICE = {
+    "POLYBUS_ACCOUNTS__ALICE__API_KEY": "00000000-0000-4000-8000-00000000a11c",
+    "POLYBUS_ACCOUNTS__ALICE__SECRET": "b3Blbi1zZXNhbWUtNDcxMS1vcGVuLXNlc2FtZS00NzE=",
+    "POLYBUS_ACCOUNTS__ALICE__PASSPHRASE": SECRET,
+}
+"""Credentials in their right form."""
 
 CREDS = """-----BEGIN NATS USER JWT-----
 eyJ0
@@ -84,13 +93,14 @@ def test_later_layers_win_key_by_key() -> None:
 
 
 def test_which_file_is_read() -> None:
-    """A named file, else polybus.toml in the working directory, else the one in POLYBUS_CONFIG."""
+    """A named file, else the one in POLYBUS_CONFIG, else polybus.toml in the working directory."""
+    written('[gateway]\nreplica = "here"\n', "polybus.toml")
+    assert load(None, {}).gateway.replica == "here"
+    assert load(None, {"POLYBUS_CONFIG": ""}).gateway.replica == "here"
+
     elsewhere = written('[gateway]\nreplica = "variable"\n', "other.toml")
     environ = {"POLYBUS_CONFIG": str(elsewhere)}
     assert load(None, environ).gateway.replica == "variable"
-
-    written('[gateway]\nreplica = "here"\n', "polybus.toml")
-    assert load(None, environ).gateway.replica == "here"
     assert load(written('[gateway]\nreplica = "named"\n'), environ).gateway.replica == "named"
 
 
@@ -98,11 +108,32 @@ def test_which_file_is_read() -> None:
     ("text", "said"),
     [
         ("[nats", "gateway.toml is not valid TOML: "),
-        ("x = 1", "x (gateway.toml:1): there is no such section; there are gateway, nats, feeds, log"),
+        (
+            "x = 1",
+            "x (gateway.toml:1): there is no such section; there are gateway, nats, feeds, accounts, prices, log",
+        ),
         ("[nats]\nulr = 'x'", "nats.ulr (gateway.toml:2): there is no such key; did you mean nats.url?"),
         (
-            "[feeds.sports]\nurl = 'ws://x'",
-            "feeds.sports (gateway.toml:1): there is no such section; there are market",
+            "[feeds.perps]\nurl = 'ws://x'",
+            "feeds.perps (gateway.toml:1): there is no such section; there are market, user, rtds, polybolt, sports",
+        ),
+        ("accounts = 3", "accounts (gateway.toml:1): this is a section, with tables of its own; not a value"),
+        (
+            f"[accounts]\nalice = '{SECRET}'",
+            "accounts.alice (gateway.toml:2): this is a section, with api_key, secret, passphrase; not a value",
+        ),
+        (
+            f"[accounts.alice]\napiKey = '{SECRET}'",
+            "accounts.alice.apiKey (gateway.toml:2): there is no such key; did you mean accounts.alice.api_key?",
+        ),
+        ("[accounts.alice]\nsecret = 4711", "accounts.alice.secret (gateway.toml:2): expected text"),
+        (
+            "[accounts.my-bot]",
+            "accounts.my-bot (gateway.toml): a label is 1 to 32 lower-case letters and digits",
+        ),
+        (
+            "[accounts.Alice]",
+            "accounts.Alice (gateway.toml): a label is 1 to 32 lower-case letters and digits",
         ),
         ("nats = 3", "nats (gateway.toml:1): this is a section, with url, name, "),
         ("[nats]\n\nurl = 3", "nats.url (gateway.toml:3): expected text"),
@@ -144,6 +175,8 @@ def test_a_fault_in_the_file_is_named(text: str, said: str) -> None:
 
     assert said in message
     assert "\n" not in message
+    assert SECRET not in message
+    assert "4711" not in message
 
 
 @pytest.mark.parametrize(
@@ -171,13 +204,36 @@ def test_a_fault_in_the_file_is_named(text: str, said: str) -> None:
             "inf",
             "(POLYBUS_FEEDS__MARKET__PING_INTERVAL_S): 'inf' is not valid; expected a number above 0",
         ),
+        (
+            "POLYBUS_ACCOUNTS__ALICE_SECRET",
+            SECRET,
+            "accounts.alice_secret (the variable POLYBUS_ACCOUNTS__ALICE_SECRET): this is a section, with api_key",
+        ),
+        (
+            "POLYBUS_ACCOUNTS__ALICE__KEY",
+            SECRET,
+            "accounts.alice.key (the variable POLYBUS_ACCOUNTS__ALICE__KEY): there is no such key",
+        ),
+        (
+            "POLYBUS_ACCOUNTS__MY-BOT__SECRET",
+            SECRET,
+            "accounts.my-bot (the variable POLYBUS_ACCOUNTS__MY-BOT__SECRET): a label is",
+        ),
+        (
+            "POLYBUS_ACCOUNTS__ALICE__SECRET_FILE",
+            "/nowhere",
+            "accounts.alice.secret (POLYBUS_ACCOUNTS__ALICE__SECRET_FILE): /nowhere cannot be read",
+        ),
         ("NATS_TOKEN_FILE", "/nowhere", "nats.token (NATS_TOKEN_FILE): /nowhere cannot be read"),
         ("NATS_PASSWORD", SECRET, "nats.password (NATS_PASSWORD): a password needs a user"),
     ],
 )
 def test_a_fault_in_the_environment_is_named(name: str, value: str, said: str) -> None:
     """A typo must not pass, and the variable is named."""
-    assert said in complaint(**{name: value})
+    message = complaint(**{name: value})
+
+    assert said in message
+    assert SECRET not in message
 
 
 def test_what_kubernetes_adds_is_no_fault() -> None:
@@ -235,6 +291,105 @@ def test_secrets_show_nowhere() -> None:
         assert SECRET not in complaint(POLYBUS_FEEDS__MARKET__URL=faulty)
     assert SECRET not in complaint(f"[nats]\npassword = ['{SECRET}']")
     assert SECRET not in complaint(f"[nats]\npasword = '{SECRET}'")
+
+
+def test_accounts_come_from_every_layer() -> None:
+    """The file, variables, and files that variables name; a label may have a `_`, and layers meet in one account."""
+    path = written(
+        "[accounts]\n[accounts.alice]\napi_key = 'file'\npassphrase = 'file'\n[prices]\naccount = 'alice'\n"
+    )
+    secret = written(f"{SECRET}\n", "secret")
+
+    config = load(
+        path,
+        {
+            "POLYBUS_ACCOUNTS__ALICE__API_KEY": "variable",
+            "POLYBUS_ACCOUNTS__MY_BOT_2__SECRET_FILE": str(secret),
+            "POLYBUS_ACCOUNTS__EMPTY__SECRET": "",
+        },
+    )
+
+    assert config.accounts == {
+        "alice": Account("variable", None, "file"),
+        "my_bot_2": Account(None, SECRET, None),
+        "empty": Account(),
+    }
+    assert config.prices.account == "alice"
+    assert config.sources["accounts.alice.passphrase"] == "gateway.toml:4"
+    assert config.sources["accounts.my_bot_2.secret"] == "POLYBUS_ACCOUNTS__MY_BOT_2__SECRET_FILE"
+
+
+@given(st.from_regex(r"[a-z0-9]+(_[a-z0-9]+)*", fullmatch=True).filter(lambda label: len(label) <= 32))
+def test_a_label_is_found_again_in_a_variable(label: str) -> None:
+    """Whatever label is allowed, its variable leads back to it, and the service's refusals name that variable."""
+    variable = variable_of(f"accounts.{label}.secret")
+    config = load(None, {variable: SECRET})
+
+    assert config.accounts == {label: Account(None, SECRET, None)}
+    with pytest.raises(ControlError) as caught:
+        Accounts(config.accounts).label(None, "user")
+    assert caught.value.code == 401
+    assert variable.replace("__SECRET", "__PASSPHRASE") in caught.value.message
+
+
+def test_credentials_show_nowhere() -> None:
+    """Masked in `polybus config`, absent from every repr and from what is said about them."""
+    config = load(None, ALICE | {"POLYBUS_ACCOUNTS__BOB__SECRET": f"not base64 {SECRET}"})
+    shown = str(show(config)) + repr(config) + str(config) + repr(config.accounts) + str(remarks(config))
+
+    assert config.accounts["alice"].missing == []
+    assert show(config)["accounts.alice.api_key"]["value"] == MASK
+    assert not [value for value in [*ALICE.values(), SECRET] if value in shown]
+
+
+def test_good_credentials_leave_nothing_to_remark() -> None:
+    """Neither for one account, nor for two where it is said whom PolyBolt is asked as."""
+    bob = {name.replace("ALICE", "BOB"): value for name, value in ALICE.items()}
+
+    assert remarks(load(None, {})) == {}
+    assert remarks(load(None, ALICE)) == {}
+    assert remarks(load(None, ALICE | bob | {"POLYBUS_PRICES__ACCOUNT": "bob"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("environ", "key", "says"),
+    [
+        (
+            {"POLYBUS_ACCOUNTS__ALICE__SECRET": ""},
+            "accounts.alice.secret",
+            "refused until it is there, say in POLYBUS_ACCOUNTS__ALICE__SECRET",
+        ),
+        (
+            {"POLYBUS_ACCOUNTS__ALICE__API_KEY": "0x" + "a" * 40},
+            "accounts.alice.api_key",
+            "it looks like no UUID",
+        ),
+        ({"POLYBUS_ACCOUNTS__ALICE__API_KEY": "a" * 32}, "accounts.alice.api_key", "it looks like no UUID"),
+        ({"POLYBUS_ACCOUNTS__ALICE__SECRET": "b3Bl!"}, "accounts.alice.secret", "builder or wrong key?"),
+        (
+            {"POLYBUS_ACCOUNTS__ALICE__SECRET": "b3BlbiA=\n"},
+            "accounts.alice.secret",
+            "begins or ends with a blank",
+        ),
+        (
+            {"POLYBUS_ACCOUNTS__ALICE__SECRET": "b3Bl", "POLYBUS_ACCOUNTS__ALICE__PASSPHRASE": "b3Bl"},
+            "accounts.alice.passphrase",
+            "the same as the secret",
+        ),
+        (
+            {"POLYBUS_ACCOUNTS__BOB__SECRET": "b3Bl"},
+            "prices.account",
+            "polybolt is refused until it names one of",
+        ),
+        ({"POLYBUS_PRICES__ACCOUNT": "carol"}, "prices.account", "there is no account 'carol'"),
+    ],
+)
+def test_what_will_not_work_is_remarked_on(environ: dict[str, str], key: str, says: str) -> None:
+    """It is no error, since the rest works, but it is said beside the key."""
+    config = load(None, ALICE | environ)
+
+    assert says in remarks(config)[key]
+    assert show(config)[key]["remark"] == remarks(config)[key]
 
 
 @given(

@@ -14,10 +14,14 @@ Examples:
   polybus config                                 every setting, and where it comes from
   polybus config --config gateway.toml           is this file right?
   polybus config --json | jq '."nats.url".value'
+  polybus config --json | jq 'map_values(.remark // empty)'     what will not work, such as half an account
 
 Each key can be set in the file as [section] key, and as the variable POLYBUS_<SECTION>__<KEY>; a secret also
 from a file, named by the variable with _FILE added. NATS_URL, NATS_USER, NATS_PASSWORD, NATS_TOKEN and
 NATS_CREDS are understood too.
+
+An account is [accounts.alice] with api_key, secret and passphrase, or POLYBUS_ACCOUNTS__ALICE__API_KEY and so on;
+its label may have letters, digits and single `_`.
 """,
 )
 @json_option
@@ -26,7 +30,7 @@ NATS_CREDS are understood too.
 def config_command(invocation: Invocation, *, as_json: bool) -> None:
     """Show the effective configuration.
 
-    Every key with its value and where that comes from; secrets are masked.
+    Every key with its value and where that comes from; secrets are masked. Below them is what will not work.
     """
     settings = show(invocation.config())
     if as_json:

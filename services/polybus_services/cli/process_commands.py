@@ -1,5 +1,6 @@
 """`polybus run` and `polybus simulate`: the processes that stay."""
 
+import logging
 from typing import Any
 
 import anyio
@@ -18,6 +19,9 @@ from polybus_services.cli.support import (
     print_json,
     until_stopped,
 )
+from polybus_services.config import remarks
+
+logger = logging.getLogger("polybus.run")
 
 
 @click.command(
@@ -45,6 +49,8 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
 
     config = invocation.config()
     logs.configure(config.log)
+    for key, remark in remarks(config).items():
+        logger.warning("%s: %s", key, remark)
     console = invocation.console()
 
     def on_ready(ready: dict[str, Any]) -> None:
