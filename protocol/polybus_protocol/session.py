@@ -161,7 +161,7 @@ class Session:
             if not frame.startswith((b"{", b"[")):
                 return self._receive_word(frame, now, time)
         self.frames += 1
-        if frame == self._last_frame and b'hash"' in frame:
+        if frame == self._last_frame and b'hash":' in frame:
             # Content hash and time are the same, back to back: it was said twice, not done twice.
             self.duplicates += 1
             return []

@@ -1,16 +1,23 @@
 """A session to talk with: the plumbing once, so that the tests read as conversations."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
+import msgspec
+
+from polybus_protocol.cargo import Cargo
 from polybus_protocol.commons import Commons
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.events import AnyEvent, Gap, decode_event
+from polybus_protocol.door import DIALECTS
+from polybus_protocol.events import AnyEvent, Event, Gap, decode_event
+from polybus_protocol.feeds.credentials import Credentials
 from polybus_protocol.feeds.market import VENUE, MarketDialect
-from polybus_protocol.profile import FeedProfile
-from polybus_protocol.session import Session, Signal
+from polybus_protocol.profile import PROFILES, FeedProfile
+from polybus_protocol.session import Session
+from polybus_protocol.signals import Signal
 from polybus_protocol.stream import Publication, Stream
-from polybus_protocol.subjects import subject_for
+from polybus_protocol.subjects import ids_of, stream_key, subject_for
 
 M, N = "0x" + "a1" * 32, "0x" + "b2" * 32
 """Two markets, with two assets each."""
@@ -110,7 +117,8 @@ class Conversation:
     def says(self) -> list[Any]:
         """What was said to the venue since the last look: words as text, messages as what they mean."""
         return [
-            message if message == "PING" else json.loads(message) for message in self.session.data_to_send()
+            json.loads(message) if message.startswith("{") else message
+            for message in self.session.data_to_send()
         ]
 
     def asks(self) -> list[tuple[str, list[str]]]:
@@ -135,6 +143,61 @@ class Conversation:
             assert event.received_time == self.time
             events.append(event)
         return events
+
+
+class FeedConversation(Conversation):
+    """The same over any feed, as a connection holds it: one dialect and one cargo through all sockets.
+
+    Args:
+        feed: its name.
+        remembered: as above.
+        prices: the streams of prices, if another conversation brings them too.
+        settings: of the profile.
+    """
+
+    def __init__(
+        self,
+        feed: str,
+        *,
+        remembered: bool = False,
+        prices: dict[str, Stream] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.feed = feed
+        self.remembered = remembered
+        self.profile = msgspec.structs.replace(PROFILES[feed], **settings)
+        self.dialect = DIALECTS[feed].spoken(self.profile, "main", Credentials("key", "secret", "phrase"))
+        self.cargo = Cargo(self.dialect, self._open_stream)
+        self.prices = {} if prices is None else prices
+        self.commons = Commons(feed)
+        self.directory = MarketDirectory()
+        self.now = 0.0
+        self.incarnation = 0
+        self.reconnects()
+
+    def _open_stream(self, wanted: Collection[str], event: Event) -> Stream:
+        assert wanted
+        assert set(wanted) <= set(self.cargo.keys)
+        if event.family != "price":
+            return Stream(self.feed, event.family, ids_of(event), remembered=self.remembered)
+        key = stream_key("price", *ids_of(event))
+        if key not in self.prices:
+            self.prices[key] = Stream(self.feed, "price", ids_of(event), remembered=self.remembered)
+        return self.prices[key]
+
+    def reconnects(self) -> None:
+        """Go on with a new session over the same cargo, and ask for all of it."""
+        self.incarnation += 1
+        name = f"gw-{self.feed}-1#{self.incarnation}"
+        session = Session(
+            self.profile, self.dialect, name, self.commons, self.directory, self.now, self.cargo
+        )
+        self.session, self.streams = session, self.cargo.streams
+        session.resume(self.now)
+
+    def wants(self, *keys: str) -> None:
+        """Subscribe; the streams come with the first events."""
+        self.session.subscribe([(key, None) for key in keys], self.now)
 
 
 def opened(*keys: str, **settings: Any) -> Conversation:

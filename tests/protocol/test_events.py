@@ -16,9 +16,11 @@ from polybus_protocol.events import (
     UNKNOWN_KINDS,
     AnyEvent,
     Event,
+    Gap,
     type_of,
 )
-from polybus_protocol.subjects import FAMILIES
+from polybus_protocol.feeds.reading import Aside
+from polybus_protocol.subjects import FAMILIES, attribute_of
 
 EVENTS: tuple[type[Event], ...] = get_args(AnyEvent)
 
@@ -60,10 +62,10 @@ def test_a_payload_reads_back(kind: type[Event]) -> None:
 
 
 def test_types_are_told_apart() -> None:
-    """No two events share a type, and every subclass is among those that can be decoded."""
+    """No two events share a type, and every subclass that is published is among those that can be decoded."""
     assert len({type_of(kind) for kind in EVENTS}) == len(EVENTS)
     concrete = {kind for kind in subclasses(Event) if kind.__struct_config__.tag != kind.__name__}
-    assert concrete == set(EVENTS)
+    assert concrete - subclasses(Aside) == set(EVENTS)
     assert set(MARKET_EVENTS) < set(EVENTS)
 
 
@@ -80,11 +82,24 @@ def test_no_number_is_a_float(kind: type[Event]) -> None:
 
 @pytest.mark.parametrize("kind", EVENTS, ids=type_of)
 def test_the_ids_of_the_subject_stand_in_the_payload(kind: type[Event]) -> None:
-    """A consumer of JetStream need not look at the subject; an id that does not apply has no field."""
-    assert kind.family in FAMILIES
-    if kind.family == "market":
-        assert "market" in kind.__struct_fields__
-        assert {"asset", "assets_ids"} & set(kind.__struct_fields__)
+    """A consumer of JetStream need not look at the subject; an id that does not apply has no field.
+
+    A gap is of all families that lose something; a market's own events have no asset.
+    """
+    fields = set(kind.__struct_fields__)
+    families = [family for family in FAMILIES if kind is Gap and family != "system"] or [kind.family]
+    for family in families:
+        assert fields >= {attribute_of(name) for name in FAMILIES[family]} - (
+            {"asset"} if "assets_ids" in fields else set()
+        )
+
+
+def test_a_gap_holds_the_ids_of_its_subject_and_no_other() -> None:
+    """Also in the payload: those that do not belong to the family are absent, one not known is null."""
+    gap = Gap("rtds", "resync", class_="crypto", symbol="btcusd")
+    payload = json.loads(encode_event(gap))
+    ids = {name for names in FAMILIES.values() for name in names} - {"replica"}
+    assert {name: payload[name] for name in ids & set(payload)} == {"class": "crypto", "symbol": "btcusd"}
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
+from polybus_protocol.asking import keys_of, subjects_of
 from polybus_protocol.control import SubscribeRequest, parse_request
 from polybus_protocol.errors import ControlError
 from polybus_protocol.legacy import FIELDS, modernise
@@ -36,13 +38,13 @@ def test_event_types(old: str, new: str) -> None:
     assert request(event_type=old, channel="market", token_ids=[ASSET]) == SubscribeRequest(
         types=[new], assets=[ASSET]
     )
-    assert request(types=[old, "best_bid_ask"]).types == [new, "best_bid_ask"]
+    assert request(types=[old, "best_bid_ask"], assets=[ASSET]).types == [new, "best_bid_ask"]
 
 
 @pytest.mark.parametrize(("old", "new"), [("notification", "subjects"), ("log", "log")])
 def test_callback_types(old: str, new: str) -> None:
     """A notification is a message on a subject; a log line is one still."""
-    assert request(callback_type=old).deliver == new
+    assert request(callback_type=old, token_ids=[ASSET]).deliver == new
 
 
 def test_a_whole_request_of_old() -> None:
@@ -62,7 +64,8 @@ def test_field_names(old: str, new: str) -> None:
     """Each old name leads to today's field."""
     values: dict[str, Any] = {"types": ["book"], "assets": [ASSET], "markets": [MARKET], "deliver": "log"}
     value = values.get(new, "market")
-    assert getattr(request(**{old: value}), new) == value
+    rest = {} if new == "assets" else {"assets": [ASSET]}
+    assert getattr(request(**{old: value}, **rest), new) == value
 
 
 def test_one_value_is_a_list_of_one() -> None:
@@ -72,12 +75,62 @@ def test_one_value_is_a_list_of_one() -> None:
     )
 
 
+EVERY_OLD_REQUEST: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
+    ("user", "order"): ("user", [MARKET], [f"user.main.{MARKET}.order"]),
+    ("user", "trade"): ("user", [MARKET], [f"user.main.{MARKET}.trade"]),
+    ("market", "price_change"): ("market", [ASSET], [f"market.*.{ASSET}.price_change"]),
+    ("market", "agg_orderbook"): ("market", [ASSET], [f"market.*.{ASSET}.book"]),
+    ("market", "last_trade_price"): ("market", [ASSET], [f"market.*.{ASSET}.last_trade_price"]),
+    ("market", "tick_size_change"): ("market", [ASSET], [f"market.*.{ASSET}.tick_size_change"]),
+    ("market", "market_created"): ("market", [ASSET], ["market.*._.new_market"]),
+    ("market", "market_resolved"): ("market", [ASSET], ["market.*._.market_resolved"]),
+    ("activity", "trades"): ("rtds", [f"activity/trades?market={MARKET}"], [f"activity.*.{MARKET}.trades"]),
+    ("activity", "orders_matched"): (
+        "rtds",
+        [f"activity/orders_matched?market={MARKET}"],
+        [f"activity.*.{MARKET}.orders_matched"],
+    ),
+    ("crypto_prices", "update"): ("rtds", ["crypto_prices/*"], ["price.crypto.*.update"]),
+}
+"""All channels and event types there were, and what they lead to: feed, keys and subjects, gaps apart."""
+
+
+@pytest.mark.parametrize("named", ["channel and type", "type only"])
+@pytest.mark.parametrize(("channel", "event_type"), EVERY_OLD_REQUEST)
+def test_every_request_of_old(channel: str, event_type: str, named: str) -> None:
+    """From the fields it had to the keys that are asked of the venue, and the subjects to listen on."""
+    feed, keys, subjects = EVERY_OLD_REQUEST[channel, event_type]
+    fields: dict[str, Any] = {"event_type": event_type, "callback_type": "notification"}
+    if named == "channel and type":
+        fields["channel"] = channel
+    if channel != "crypto_prices":
+        fields["market_ids"] = [MARKET]
+    if channel == "market":
+        fields["token_ids"] = [ASSET]
+    wish = request(**fields)
+    if feed == "user":
+        wish = msgspec.structs.replace(wish, account="main")  # as the gateway does that has one account
+
+    assert (wish.feed, keys_of(wish)) == (feed, keys)
+    heads = {subject.rpartition(".")[0] for subject in subjects}
+    gaps = {f"{head}.gap" for head in heads if "._" not in head}
+    assert set(subjects_of(wish, "p")) == {f"p.{subject}" for subject in {*subjects, *gaps}}
+
+
 @pytest.mark.parametrize("channel", ["user", "activity", "crypto_prices"])
-def test_channels_this_version_does_not_serve(channel: str) -> None:
-    """They are valid requests that this gateway cannot serve: 422, under today's name of the field."""
-    with pytest.raises(ControlError, match=f"not '{channel}'") as caught:
-        request(channel=channel, event_type="order")
-    assert (caught.value.code, caught.value.field) == (422, "feed")
+def test_filters_that_channels_no_longer_have(channel: str) -> None:
+    """A token filter means something on the market feed only: 400, under today's name of the field."""
+    with pytest.raises(ControlError, match="means nothing on the feed") as caught:
+        request(channel=channel, token_ids=[ASSET])
+    assert (caught.value.code, caught.value.field) == (400, "assets")
+
+
+def test_a_type_of_another_channel() -> None:
+    """It is refused, not silently dropped."""
+    for fields in ({"channel": "activity", "event_type": "update"}, {"channel": "user", "event_type": "book"}):
+        with pytest.raises(ControlError) as caught:
+            request(**fields)
+        assert (caught.value.code, caught.value.field) == (400, "types")
 
 
 @pytest.mark.parametrize(

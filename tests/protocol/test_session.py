@@ -10,7 +10,8 @@ import pytest
 from polybus_protocol.backoff import Verdict
 from polybus_protocol.events import Book, Gap, MarketEvent, Unknown
 from polybus_protocol.feeds.market import VENUE
-from polybus_protocol.session import Ended, Live, Overdue, Tapped
+from polybus_protocol.session import Ended
+from polybus_protocol.signals import Live, Overdue, Tapped
 from polybus_protocol.states import TABLE, Input, State
 from polybus_protocol.waits import RESYNC_INTERVAL_S
 
@@ -20,6 +21,7 @@ from .conversation import (
     N1,
     N2,
     Conversation,
+    FeedConversation,
     M,
     N,
     book,
@@ -32,6 +34,7 @@ from .conversation import (
     trade,
     written,
 )
+from .feed_frames import AUTHED, BTC, ETH, price, refused
 
 PONG = b"PONG"
 
@@ -48,16 +51,42 @@ def closed() -> Conversation:
     return talk
 
 
+def proving() -> Conversation:
+    talk = FeedConversation("polybolt")
+    talk.wants(BTC)
+    talk.says()
+    return talk
+
+
+def admitted() -> Conversation:
+    talk = proving()
+    talk.hears(AUTHED)
+    talk.hears(price(1))
+    talk.says()
+    return talk
+
+
 IN: dict[State, Callable[[], Conversation]] = {
     State.FRESH: fresh,
+    State.PROVING: proving,
     State.OPEN: lambda: live(M1),
     State.CLOSED: closed,
 }
 
+ANSWERED = {
+    (State.FRESH, Input.ADMISSION_DUE): lambda: FeedConversation("polybolt"),
+    (State.OPEN, Input.REJECTED): admitted,
+}
+"""Where the pair exists on a feed that answers only."""
+
 DO: dict[Input, Callable[[Conversation], object]] = {
-    Input.WANTED: lambda talk: talk.wants(N1),
-    Input.DROPPED: lambda talk: talk.drops(M1),
-    Input.DOUBTED: lambda talk: talk.doubts(M1),
+    Input.WANTED: lambda talk: talk.wants(ETH if isinstance(talk, FeedConversation) else N1),
+    Input.ADMISSION_DUE: lambda talk: talk.wants(BTC),
+    Input.ADMITTED: lambda talk: talk.hears(AUTHED),
+    Input.REJECTED: lambda talk: talk.hears(refused("auth_invalid")),
+    Input.UNANSWERED: lambda talk: talk.waits(talk.profile.first_data_timeout_s),
+    Input.DROPPED: lambda talk: talk.drops(*talk.session.cargo.keys),
+    Input.DOUBTED: lambda talk: talk.doubts(*talk.session.streams),
     Input.PING_DUE: lambda talk: talk.waits(talk.profile.ping_interval_s),
     Input.CHECK_DUE: lambda talk: talk.waits(talk.profile.asset_silence_s, hearing=written(new_market(N))),
     Input.NO_FRAME: lambda talk: talk.waits(talk.profile.silence_timeout_s),
@@ -67,10 +96,17 @@ DO: dict[Input, Callable[[Conversation], object]] = {
 }
 
 
+IDLE = {State.FRESH, State.CLOSED}
+"""Where time brings nothing."""
+
+SPOKEN = {Input.DOUBTED, Input.REFUSED, Input.ADMITTED, Input.REJECTED}
+"""What somebody says; elsewhere than in `IDLE`, time and wishes bring the inputs of the table."""
+
+
 @pytest.mark.parametrize(("state", "input_"), list(itertools.product(State, Input)))
 def test_every_pair_of_state_and_input(state: State, input_: Input) -> None:
     """A pair of the table leads to the state it names; any other changes nothing and says nothing."""
-    talk = IN[state]()
+    talk = ANSWERED.get((state, input_), IN[state])()
     session = talk.session
     assert session.state is state
 
@@ -83,13 +119,14 @@ def test_every_pair_of_state_and_input(state: State, input_: Input) -> None:
             DO[input_](talk)
         assert session.state is TABLE[state, input_][1]
     else:
-        carried = dict(session.streams)
+        carried, deadline = dict(session.streams), session.next_deadline()
         assert session._on(input_) == []
-        if input_ in DO:
+        if input_ in DO and (state in IDLE or input_ in SPOKEN):
             DO[input_](talk)
         assert (session.state, session.streams) == (state, carried)
         assert talk.says() == []
-        assert session.next_deadline() is None
+        assert session.next_deadline() == deadline
+        assert state not in IDLE or deadline is None
 
 
 @pytest.mark.parametrize("action", sorted({action for action, _ in TABLE.values()}))
@@ -379,11 +416,11 @@ def test_what_is_merely_unknown_is_no_loss(frame: str) -> None:
 
 
 def test_a_frame_may_be_padded() -> None:
-    """Blanks around a frame change nothing, and it is counted once."""
+    """Blanks around a frame change nothing, and it is counted once; a word is not."""
     talk = opened(M1)
     assert outline(talk.hears(b" \n" + written(book(M1)) + b"\n")) == ["Book"]
     assert talk.hears(b" PONG\n") == []
-    assert talk.session.frames == 2
+    assert talk.session.frames == 1
 
 
 # --- repeats and mirrors ---------------------------------------------------------------------------
@@ -546,11 +583,11 @@ def test_a_new_market_is_published_once_and_learned() -> None:
 def test_a_tapped_stream_signals_every_event() -> None:
     """For `deliver: log`: the event itself, with its stamps."""
     talk = live(M1)
-    talk.streams[M1].tapped = True
-    talk.hears(price_change(M1, at=2))
+    talk.session.cargo.taps = {M1}
+    talk.hears(price_change(M1, M2, at=2))
     (signal,) = talk.tells()
     assert isinstance(signal, Tapped)
-    assert signal.event.seq == 2
+    assert (signal.keys, signal.event.seq) == ((M1,), 2)
     assert talk.tells() == []
 
 

@@ -1,6 +1,7 @@
 """Subjects, both ways."""
 
 import contextlib
+import json
 import re
 
 import pytest
@@ -12,12 +13,24 @@ from polybus_protocol import (
     Subject,
     SubjectError,
     asset_pattern,
+    decode_event,
+    encode_event,
     market_pattern,
     parse_subject,
     subject_for,
 )
 from polybus_protocol.events import Book, ConnectionState, Gap, NewMarket, Notice, Unknown
-from polybus_protocol.subjects import FAMILIES, control_subject, decode_token, encode_token, family_of, stream_key
+from polybus_protocol.stream import Stream
+from polybus_protocol.subjects import (
+    FAMILIES,
+    attribute_of,
+    control_subject,
+    decode_token,
+    encode_token,
+    family_of,
+    ids_of,
+    stream_key,
+)
 
 IDS = st.one_of(
     st.text(),
@@ -126,6 +139,39 @@ def test_the_subject_of_an_event(event: Book, subject: str) -> None:
     parsed = parse_subject(text)
     assert parsed.family == family_of(event)
     assert all(parsed[name] == getattr(event, name, None) for name in FAMILIES[parsed.family])
+
+
+LOSING = sorted(set(FAMILIES) - {"system", "control", "unknown"})
+"""The families whose streams announce a loss."""
+
+
+@pytest.mark.parametrize("family", LOSING)
+@given(st.data())
+def test_the_subject_of_a_gap(family: str, data: st.DataObject) -> None:
+    """Of whatever family: its ids say which, both ways, also through the payload; no other id is in it."""
+    names = FAMILIES[family]
+    ids = tuple(data.draw(st.none() | IDS.filter(bool)) for _ in names)
+    gap = Gap("feed", "resync", **{attribute_of(name): id_ for name, id_ in zip(names, ids, strict=True)})
+    assert (family_of(gap), ids_of(gap)) == (family, ids)
+    subject = subject_for(gap)
+    assert parse_subject(subject) == Subject(family, ids, "gap")
+
+    payload = encode_event(gap)
+    assert decode_event(payload) == gap
+    assert subject_for(decode_event(payload)) == subject
+    every = {name for family_names in FAMILIES.values() for name in family_names}
+    assert every & set(json.loads(payload)) == set(names)
+
+
+@pytest.mark.parametrize("family", LOSING)
+def test_the_gap_of_a_stream(family: str) -> None:
+    """A stream of any family announces its loss on its own subject."""
+    ids = tuple(f"{name}.1" for name in FAMILIES[family])
+    stream = Stream("feed", family, ids)
+    stream.live = True
+    (publication,) = stream.interrupt("resync", 10**18)
+    assert publication.subject == f"{stream.key}.gap" == f"{stream_key(family, *ids)}.gap"
+    assert subject_for(decode_event(publication.payload)) == publication.subject
 
 
 def test_an_id_is_found_by_name() -> None:

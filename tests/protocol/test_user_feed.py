@@ -195,7 +195,8 @@ def test_unknown_fields_are_counted_and_shown_once() -> None:
     """Also those within a maker order."""
     dialect = UserDialect("main")
     odd = TRADE | {"shiny": 1, "maker_orders": [TRADE["maker_orders"][0] | {"glint": 1}] * 2}
-    kinds = [type(event).__name__ for _ in range(2) for _, event in dialect.read(wire(odd))]
+    frames = [odd, odd | {"id": "another"}]
+    kinds = [type(event).__name__ for frame in frames for _, event in dialect.read(wire(frame))]
     assert kinds == ["Trade", "Unknown", "Unknown", "Trade"]
     assert dialect.unknown_fields == {"trade.shiny": 2, "trade.maker_orders.glint": 2}
 
