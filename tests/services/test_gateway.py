@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from polybus_services.simulator import SimulatorOptions, running_simulator
 from polybus_services.simulator.probe import AdminClient
 
 from ..support.consumer import Consumer, Refused, consuming
-from ..support.rig import QUICK, Rig, rigged
+from ..support.rig import QUICK_FEEDS, Rig, rigged
 
 pytestmark = [
     pytest.mark.anyio,
@@ -154,15 +154,32 @@ class Process:
 
 @asynccontextmanager
 async def gateway_process(
-    nats_url: str, feed_url: str, folder: Path, profile: FeedProfile = QUICK
+    nats_url: str,
+    urls: Mapping[str, str],
+    folder: Path,
+    accounts: Sequence[Mapping[str, str]] = (),
 ) -> AsyncIterator[Process]:
-    """A gateway process that is ready, killed at the end of the block if it is still there."""
-    settings = msgspec.to_builtins(profile)
-    backoff = settings.pop("backoff")
-    lines = [f"{key} = {json.dumps(value)}" for key, value in (settings | {"url": feed_url}).items()]
-    lines += ["[feeds.market.backoff]", *(f"{key} = {value}" for key, value in backoff.items())]
+    """A gateway process that is ready, killed at the end of the block if it is still there.
+
+    Args:
+        nats_url: where NATS is.
+        urls: where each feed is.
+        folder: for its configuration.
+        accounts: as the simulator tells them; PolyBolt is asked as the first.
+    """
+    lines = [f'[nats]\nurl = "{nats_url}"']
+    for feed, url in urls.items():
+        settings = msgspec.to_builtins(msgspec.structs.replace(QUICK_FEEDS[feed], url=url))
+        backoff = settings.pop("backoff")
+        lines += [f"[feeds.{feed}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+        lines += [f"[feeds.{feed}.backoff]", *(f"{key} = {value}" for key, value in backoff.items())]
+    if accounts:
+        lines += ["[prices]", f'account = "{accounts[0]["label"]}"']
+    for account in accounts:
+        lines += [f"[accounts.{account['label']}]"]
+        lines += [f'{field} = "{account[field]}"' for field in ("api_key", "secret", "passphrase")]
     config = folder / "gateway.toml"
-    config.write_text("\n".join([f'[nats]\nurl = "{nats_url}"', "[feeds.market]", *lines]))
+    config.write_text("\n".join(lines))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("POLYBUS_", "NATS_"))}
     process = await anyio.open_process(
         [sys.executable, "-m", "polybus_services", "run", "--json", "--config", str(config)],
@@ -196,7 +213,7 @@ async def test_sigterm(nats: NatsServer, tmp_path: Path) -> None:
         async with (
             running_simulator(SimulatorOptions(markets=4, seed=5, rate=300)) as simulator,
             consuming(nats.url) as consumer,
-            gateway_process(nats.url, simulator.feeds["market"], tmp_path) as gateway,
+            gateway_process(nats.url, simulator.feeds, tmp_path) as gateway,
         ):
             assert gateway.ready["restored"] == 0
             await consumer.ask("subscribe", assets=simulator.assets, wait="data")
@@ -209,7 +226,7 @@ async def test_sigterm(nats: NatsServer, tmp_path: Path) -> None:
                 assert consumer.of(asset).events[-1]["reason"] == "shutdown"
             consumer.check()
             connections = (await AdminClient(simulator.admin).ledger())["connections"]
-            closed = [c["closed"] for c in connections.values()]
+            closed = [c["closed"] for c in connections.values() if c["feed"] == "market"]
             # The first one was only to see whether the venue can be reached.
             assert [(c["by"], c["code"]) for c in closed[1:]] == [("client", 1000)]
             assert b"Traceback" not in gateway.log
@@ -223,7 +240,7 @@ async def test_kill_9_and_restart(nats: NatsServer, tmp_path: Path) -> None:
             consuming(nats.url) as consumer,
         ):
             assets, dropped = simulator.assets[:6], simulator.assets[6]
-            async with gateway_process(nats.url, simulator.feeds["market"], tmp_path) as gateway:
+            async with gateway_process(nats.url, simulator.feeds, tmp_path) as gateway:
                 reply = await consumer.ask("subscribe", assets=assets, wait="data", id="lasting", owner="me")
                 assert reply["durable"] is True
                 await consumer.ask("subscribe", assets=[dropped], id="given-up")
@@ -234,7 +251,7 @@ async def test_kill_9_and_restart(nats: NatsServer, tmp_path: Path) -> None:
                 await gateway.process.wait()
             await _silence(consumer)
             marks = {asset: len(consumer.of(asset).events) for asset in assets}
-            async with gateway_process(nats.url, simulator.feeds["market"], tmp_path) as gateway:
+            async with gateway_process(nats.url, simulator.feeds, tmp_path) as gateway:
                 assert gateway.ready["restored"] >= 1
                 await consumer.until(
                     lambda: all(len(consumer.of(asset).events) > marks[asset] + 5 for asset in assets)

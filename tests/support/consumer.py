@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import nats.errors
@@ -16,6 +17,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 PREFIX = "polymarket.v1"
+
+FEED_OF = {
+    "market": "market",
+    "user": "user",
+    "activity": "rtds",
+    "comments": "rtds",
+    "sports": "sports",
+}
+"""The feed that brings a family, where there is only one; prices name theirs."""
 
 type Place = tuple[int, int]
 """Epoch and `seq`."""
@@ -168,15 +178,27 @@ class Consumer:
         """Nothing that was received breaks the promise."""
         assert [fault for record in self.streams.values() for fault in record.faults] == []
 
-    def counts(self) -> Counter[tuple[str, str]]:
-        """Events received per asset (or market) and type, gaps apart; what came late counts."""
+    def counts(self, feed: str = "market") -> Counter[tuple[str, str]]:
+        """Events received of a feed per stream and type, gaps apart; what came late counts.
+
+        A stream is called as the simulator's ledger calls it: an asset or a market on the market feed, on the
+        others the ids with slashes between.
+        """
         counts: Counter[tuple[str, str]] = Counter()
         for key, record in self.streams.items():
-            market, asset = key.split(".")[-2:]
+            family, *ids = map(unquote, key.removeprefix(f"{self.prefix}.").split("."))
+            stream = "/".join(ids) if family != "market" else ids[0] if ids[1] == "_" else ids[1]
             for event in record.events:
-                if event["type"] != "gap":
-                    counts[market if asset == "_" else asset, event["type"]] += 1
+                if event["type"] != "gap" and feed == FEED_OF.get(family, event.get("feed")):
+                    counts[stream, event["type"]] += 1
         return counts
+
+    async def flush(self) -> None:
+        """Wait until all that the server has for us is taken in."""
+        await self.client.flush()
+        with anyio.fail_after(5):
+            while any(subscription.pending_msgs for subscription in self.client._subs.values()):
+                await anyio.lowlevel.checkpoint()
 
     async def ask(self, verb: str, /, within_s: float = 20.0, **fields: Any) -> Any:
         """One request, as JSON; the decoded reply.

@@ -3,20 +3,31 @@
 Deadlines are short, so that what takes a minute in production takes a second here.
 """
 
+import math
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import anyio
+import anyio.abc
 import msgspec
+import pytest
 
+from polybus_actors.accounts import Account, Accounts
 from polybus_actors.bus import NatsSettings
+from polybus_actors.connection import Connection, Phase
 from polybus_actors.gateway import Gateway, GatewaySettings
+from polybus_actors.pool import Pool
 from polybus_protocol.backoff import BackoffPolicy
-from polybus_protocol.profile import FeedProfile
+from polybus_protocol.feeds.reading import Aside, Reply
+from polybus_protocol.profile import PROFILES, FeedProfile
+from polybus_protocol.session import Session
+from polybus_protocol.stream import Publication
 from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
+from polybus_services.simulator.ledger import Ledger
 from polybus_services.simulator.probe import AdminClient
 
 from .consumer import Consumer, consuming
@@ -35,19 +46,69 @@ QUICK = FeedProfile(
 )
 """Impatient with what goes wrong.  A paused simulator is silent, so patience with live data stays as it is."""
 
+QUICK_FEEDS: Mapping[str, FeedProfile] = MappingProxyType(
+    {
+        feed: msgspec.structs.replace(
+            QUICK,
+            # These say how much a connection takes, at once and in all, which is no matter of patience.
+            assets_per_connection=profile.assets_per_connection,
+            ids_per_frame=profile.ids_per_frame,
+            frame_interval_s=profile.frame_interval_s,
+        )
+        for feed, profile in PROFILES.items()
+    }
+)
+"""The same for every feed; the addresses are the simulator's."""
+
+ASKS_FOR_PRICES = "alice"
+"""The account that PolyBolt is asked with."""
+
+MAY_HAPPEN_TWICE = frozenset(
+    {"best_bid_ask", "trades", "orders_matched", "update", "snapshot", "quote", "sport_result"}
+)
+"""Types of events that have neither a hash nor an id of their own: said twice, one may well have happened twice."""
+
 type Counts = dict[tuple[str, str], int]
-"""Asset or market, and type -> events."""
+"""Asset or market, or on other feeds the ids of a stream, and type -> events."""
+
+
+def accounts_of(simulator: Simulator) -> Accounts:
+    """The simulator's own accounts, with the credentials that it accepts."""
+    return Accounts(
+        {
+            told["label"]: Account(told["api_key"], told["secret"], told["passphrase"])
+            for told in simulator.accounts
+        },
+        ASKS_FOR_PRICES,
+    )
+
+
+class _CountingSession(Session):
+    """A session that counts the answers among its frames, which the simulator does not count as data."""
+
+    replies = 0
+
+    def _heed(self, aside: Aside, now: float, time: int) -> list[Publication]:
+        self.replies += isinstance(aside, Reply)
+        return super()._heed(aside, now, time)
 
 
 @asynccontextmanager
 async def running_gateway(
-    nats_url: str, feed_url: str, profile: FeedProfile = QUICK, **settings: Any
+    nats_url: str,
+    urls: Mapping[str, str],
+    profiles: Mapping[str, FeedProfile] = QUICK_FEEDS,
+    accounts: Accounts | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway that answers, for the length of a block, drained at its end."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("polybus_actors.connection.Session", _CountingSession)
     gateway = Gateway(
         GatewaySettings(**settings),
         NatsSettings(url=nats_url),
-        msgspec.structs.replace(profile, url=feed_url),
+        {feed: msgspec.structs.replace(profiles[feed], url=url) for feed, url in urls.items()},
+        accounts,
     )
     answering, failure = anyio.Event(), None
     async with anyio.create_task_group() as tasks:
@@ -65,6 +126,7 @@ async def running_gateway(
             failure = error
         gateway.stop()
         await anyio.sleep_forever()
+    monkeypatch.undo()
     if failure is not None:
         raise failure
 
@@ -96,50 +158,87 @@ class Rig:
             await self.consumer.until(lambda: all(self.consumer.of(asset).is_trusted for asset in assets))
         return reply
 
-    async def ledger(self) -> dict[str, Counts]:
-        """What became of every event: fate -> counts, over all connections."""
+    async def ledger(self, feed: str = "market") -> dict[str, Counts]:
+        """What became of every event of a feed: fate -> counts, over all connections."""
         shown: dict[str, Counts] = {}
-        for subject, fates in (await self.admin.ledger())["assets"].items():
+        told = (await self.admin.ledger())["feeds"].get(feed, {"streams": {}})
+        for subject, fates in told["streams"].items():
             for fate, kinds in fates.items():
                 for kind, count in kinds.items():
                     shown.setdefault(fate, {})[subject, kind] = count
         return shown
 
-    async def settle(self) -> tuple[Counter[tuple[str, str]], dict[str, Counts]]:
-        """Stop the venue and wait until all it has sent has come through.
+    async def settle(self, feed: str = "market") -> tuple[Counter[tuple[str, str]], dict[str, Counts]]:
+        """Stop the venue and wait until all it has sent, on any feed, has come through.
 
         Returns:
-            What the consumer received, and the venue's ledger.
+            What the consumer received of a feed, and the venue's ledger of it.
         """
         assert (await self.admin.ask("POST", "/pause"))["unflushed"] == []
-        # A connection reads its socket in order, so once the PONG to a PING sent now is in, all before it is.
-        for connection in self.gateway.pool.connections.values():
-            if connection.session is not None:
-                await self._has_read(connection.id, connection.session)
-        assert await self.gateway.bus.flush(5)
-        await self.consumer.client.flush()
-        return self.consumer.counts(), await self.ledger()
-
-    async def _has_read(self, _id: str, session: Any) -> None:
-        """Wait for a frame that came after this call: the answer to the next PING, if nothing else."""
-        frames = session.frames
-        with anyio.fail_after(5):
-            while session.frames <= frames and session.state.value == "open":
+        with anyio.fail_after(10):
+            while not self._has_read_all():
                 await anyio.lowlevel.checkpoint()
+        assert await self.gateway.bus.flush(5)
+        await self.consumer.flush()
+        return self.consumer.counts(feed), await self.ledger(feed)
 
-    async def received_all(self) -> None:
-        """Settle, and compare: everything sent was received, and nothing else but mirror images."""
-        received, ledger = await self.settle()
+    @property
+    def connections(self) -> list[Connection]:
+        """The gateway's connections, of all feeds."""
+        return [connection for pool in self.gateway.pools for connection in pool.connections.values()]
+
+    def pool(self, name: str) -> Pool:
+        """The gateway's pool of that name: the feed, and the account where it has one."""
+        (found,) = [pool for pool in self.gateway.pools if pool.name == name]
+        return found
+
+    def _has_read_all(self) -> bool:
+        """Whether each connection has read as many data frames as the venue has written to it."""
+        written = {
+            link._stream.extra(anyio.abc.SocketAttribute.remote_port): self._ledger.record(link.id).frames  # type: ignore[attr-defined]
+            for link in self.simulator.venue.links.values()
+        }
+        for connection in self.connections:
+            session, wire = connection.session, connection._wire
+            if session is None or wire is None:
+                if connection.phase is Phase.DIALING:
+                    return False
+                continue
+            assert isinstance(session, _CountingSession)
+            port = wire.stream.extra(anyio.abc.SocketAttribute.local_port)
+            # What the venue has ended already, the gateway is about to notice.
+            if session.frames - session.replies < written.get(port, math.inf):
+                return False
+        return True
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.simulator.venue.ledger
+
+    async def received_all(self, *feeds: str) -> None:
+        """Settle, and compare: everything sent was received, and nothing else but mirror images.
+
+        Args:
+            feeds: which; the market feed if none is named.
+        """
+        await self.settle()
         self.consumer.check()
-        sent, mirrored = ledger.get("sent", {}), ledger.get("mirrored", {})
-        for place in received.keys() | sent.keys():
-            if place[1] in ("new_market", "market_resolved"):
-                continue  # told to every connection, published once
-            most = sent.get(place, 0) + mirrored.get(place, 0)
-            if place[1] == "best_bid_ask":
-                # It has neither hash nor id: said twice, it may well have happened twice.
-                most += ledger.get("duplicated", {}).get(place, 0)
-            assert sent.get(place, 0) <= received[place] <= most, (place, received[place], sent.get(place))
+        for feed in feeds or ["market"]:
+            received, ledger = self.consumer.counts(feed), await self.ledger(feed)
+            sent, mirrored = ledger.get("sent", {}), ledger.get("mirrored", {})
+            assert sent, f"nothing was sent on {feed}, which proves nothing"
+            for place in received.keys() | sent.keys():
+                if place[1] in ("new_market", "market_resolved"):
+                    continue  # told to every connection, published once
+                most = sent.get(place, 0) + mirrored.get(place, 0)
+                if place[1] in MAY_HAPPEN_TWICE:
+                    most += ledger.get("duplicated", {}).get(place, 0)
+                assert sent.get(place, 0) <= received[place] <= most, (
+                    feed,
+                    place,
+                    received[place],
+                    sent.get(place),
+                )
 
 
 @asynccontextmanager
@@ -147,6 +246,8 @@ async def rigged(
     options: SimulatorOptions | None = None,
     profile: FeedProfile = QUICK,
     *,
+    feeds: Mapping[str, FeedProfile] = QUICK_FEEDS,
+    accounts: Callable[[Simulator], Accounts] = accounts_of,
     proxied: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
@@ -154,7 +255,9 @@ async def rigged(
 
     Args:
         options: of the simulator; by default four markets, paused.
-        profile: of the feed.
+        profile: of the market feed.
+        feeds: the profiles of the others.
+        accounts: the gateway's; by default those that the simulator knows.
         proxied: whether there is a proxy between the gateway and NATS.
         settings: of the gateway.
     """
@@ -167,7 +270,11 @@ async def rigged(
         consumer = await stack.enter_async_context(consuming(nats.url))
         gateway = await stack.enter_async_context(
             running_gateway(
-                proxy.url if proxied else nats.url, simulator.feeds["market"], profile, **settings
+                proxy.url if proxied else nats.url,
+                simulator.feeds,
+                {**feeds, "market": profile},
+                accounts(simulator),
+                **settings,
             )
         )
         rig = Rig(nats, proxy, simulator, gateway, consumer)
