@@ -34,6 +34,9 @@ from .wish import Wish
 MAX_SUBJECT_BYTES = 512 * 1024
 """Bytes of subjects a reply may hold: half of NATS' default payload.  Past it the subjects are wider."""
 
+MAX_NAME_CHARS = 200
+"""Characters of a slug, a symbol or a league: the venue's slugs are its questions, of a sentence at most."""
+
 _ASSET = re.compile(r"[0-9]{1,78}")
 _MARKET = re.compile(r"0x[0-9a-fA-F]{40,64}")
 
@@ -105,8 +108,20 @@ def check(wish: Wish) -> None:
         if not _MARKET.fullmatch(market):
             hint = " (it looks like a token id: put it in `assets`)" if _ASSET.fullmatch(market) else ""
             raise bad("markets", f"{market[:80]!r} is not a condition id, `0x` and hex digits{hint}")
+    _check_names(wish)
     if asking.check is not None:
         asking.check(wish)
+
+
+def _check_names(wish: Wish) -> None:
+    """What stands for nothing, or is too long for any name, must not get as far as a message to the venue."""
+    for field in ("event_slugs", "symbols", "leagues"):
+        for name in getattr(wish, field):
+            if not (0 < len(name) <= MAX_NAME_CHARS and name.isprintable()):
+                raise bad(field, f"{name[:80]!r} is not a name of 1 to {MAX_NAME_CHARS} printable characters")
+    for symbol in wish.symbols:
+        if not plain_symbol(symbol, "crypto"):
+            raise bad("symbols", f"{symbol!r} names no symbol, such as `btcusd`")
 
 
 def bad(field: str, why: str) -> ControlError:

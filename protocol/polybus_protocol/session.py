@@ -323,7 +323,9 @@ class Session:
 
     def _give_up_unanswered(self, _now: float, time: int) -> list[Publication]:
         seconds = self._profile.first_data_timeout_s
-        return self._break(f"the venue has not accepted our credentials in {seconds:g} s", Verdict.RETRY, time)
+        return self._break(
+            f"the venue has not accepted our credentials in {seconds:g} s", Verdict.RETRY, time
+        )
 
     def _give_up_stalled(self, _now: float, time: int) -> list[Publication]:
         profile = self._profile

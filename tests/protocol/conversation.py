@@ -71,9 +71,10 @@ class Conversation:
                 self.streams[key] = Stream("market", "market", ids, remembered=self.remembered)
         self.session.subscribe([(key, self.streams[key]) for key in keys], self.now)
 
-    def drops(self, *keys: str) -> None:
+    def drops(self, *keys: str) -> list[AnyEvent]:
         """Unsubscribe."""
         self.session.unsubscribe(keys)
+        return []
 
     def doubts(self, *keys: str, reason: str = "resync") -> list[AnyEvent]:
         """Ask for fresh snapshots."""
@@ -196,8 +197,18 @@ class FeedConversation(Conversation):
         session.resume(self.now)
 
     def wants(self, *keys: str) -> None:
-        """Subscribe; the streams come with the first events."""
+        """Subscribe, now or with the next socket; the streams come with the first events."""
         self.session.subscribe([(key, None) for key in keys], self.now)
+        self.cargo.take(dict.fromkeys(keys))
+
+    def drops(self, *keys: str) -> list[AnyEvent]:
+        """Unsubscribe; streams that nobody wants any more say so."""
+        gaps = [
+            gap for stream in self.cargo.leaving(keys) for gap in stream.interrupt("unsubscribed", self.time)
+        ]
+        self.session.unsubscribe(keys)
+        self.cargo.leave(keys)
+        return self.published(gaps)
 
 
 def opened(*keys: str, **settings: Any) -> Conversation:

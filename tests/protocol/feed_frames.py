@@ -22,7 +22,9 @@ def refused(code: str, rid: str = "a1") -> dict[str, Any]:
     return {"op": "error", "code": code, "rid": rid}
 
 
-def price(count: int, symbol: str = "btcusd", channel: str = "price.crypto", **envelope: Any) -> dict[str, Any]:
+def price(
+    count: int, symbol: str = "btcusd", channel: str = "price.crypto", **envelope: Any
+) -> dict[str, Any]:
     """A price of PolyBolt, under the venue's number."""
     payload = {"symbol": symbol, "timestamp": 1788973001000 + count, "full_accuracy_value": "64125.5"}
     return {"v": 1, "channel": channel, "seq": count, "ts": 1788973001000, "payload": payload, **envelope}

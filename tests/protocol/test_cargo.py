@@ -127,7 +127,9 @@ KEYS = [ALL, TRADES, MARKET, "activity/orders_matched?event_slug=rain", "crypto_
 FRAMES = [activity(A), activity(B, "snow"), activity(B, type_="orders_matched"), rtds_price("btcusdt")]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["take", "leave"]), st.sampled_from(KEYS)) | st.sampled_from(FRAMES)))
+@given(
+    st.lists(st.tuples(st.sampled_from(["take", "leave"]), st.sampled_from(KEYS)) | st.sampled_from(FRAMES))
+)
 def test_whatever_comes_and_goes(steps: list[tuple[str, str] | dict[str, object]]) -> None:
     """A stream stays exactly as long as one of the keys it has answered; `leaving` tells beforehand."""
     cargo = rtds()

@@ -127,7 +127,10 @@ def test_filters_that_channels_no_longer_have(channel: str) -> None:
 
 def test_a_type_of_another_channel() -> None:
     """It is refused, not silently dropped."""
-    for fields in ({"channel": "activity", "event_type": "update"}, {"channel": "user", "event_type": "book"}):
+    for fields in (
+        {"channel": "activity", "event_type": "update"},
+        {"channel": "user", "event_type": "book"},
+    ):
         with pytest.raises(ControlError) as caught:
             request(**fields)
         assert (caught.value.code, caught.value.field) == (400, "types")

@@ -150,7 +150,10 @@ def test_a_topic_is_asked_for_once() -> None:
     assert dialect.subscribe([eth, every]) is None
     assert dialect.unsubscribe([btc, every]) is None
     assert json.loads(dialect.unsubscribe([eth]) or "") == {"action": "unsubscribe", "subscriptions": [topic]}
-    assert json.loads(dialect.subscribe([eth, btc]) or "") == {"action": "subscribe", "subscriptions": [topic]}
+    assert json.loads(dialect.subscribe([eth, btc]) or "") == {
+        "action": "subscribe",
+        "subscriptions": [topic],
+    }
 
 
 def test_a_new_socket_is_asked_for_everything_again() -> None:

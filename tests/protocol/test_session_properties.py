@@ -1,6 +1,7 @@
 """What holds for a connection whatever happens, in whatever order."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from polybus_protocol.events import AnyEvent, Gap
 from polybus_protocol.feeds.market import VENUE
+from polybus_protocol.feeds.user import ACCOUNT
 from polybus_protocol.states import State
+from polybus_protocol.subjects import family_of, ids_of
 
 from .conversation import (
     M1,
@@ -17,6 +20,7 @@ from .conversation import (
     N1,
     N2,
     Conversation,
+    FeedConversation,
     M,
     N,
     book,
@@ -25,6 +29,21 @@ from .conversation import (
     tick_size_change,
     trade,
     written,
+)
+from .feed_frames import (
+    AUTHED,
+    BTC,
+    ETH,
+    TWAP,
+    A,
+    B,
+    activity,
+    fill,
+    game,
+    order,
+    price,
+    refused,
+    rtds_price,
 )
 
 KEYS = [M1, M2, N1, N2, VENUE]
@@ -121,6 +140,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.last: dict[str, tuple[int, int]] = {}
+        self.given_up: set[str] = set()
+        """Streams whose last event said that nobody wants them: after that, they may begin anew."""
 
     def enter(self, key: str, event: AnyEvent) -> None:
         """Take in one event; each breach of order is an assertion."""
@@ -128,11 +149,16 @@ class Ledger:
         if before is None or event.epoch != before[0]:
             assert event.seq == 1
             assert before is None or event.epoch > before[0]
-            assert before is None or isinstance(event, Gap), "a later epoch begins with a gap"
+            told = isinstance(event, Gap) or key in self.given_up
+            assert before is None or told, "a later epoch begins with a gap"
         else:
             assert event.seq == before[1] + 1
             assert not isinstance(event, Gap), "a gap opens an epoch"
         self.last[key] = (event.epoch, event.seq)
+        if isinstance(event, Gap) and event.reason == "unsubscribed":
+            self.given_up.add(key)
+        else:
+            self.given_up.discard(key)
 
 
 def take(talk: SteppingConversation, step: str, argument: Any) -> list[AnyEvent]:
@@ -213,7 +239,255 @@ def test_whatever_happens(
 
 def stream_of(event: AnyEvent) -> str:
     """The stream as the session keeps it: by asset, whether its market was known or not."""
-    if event.family == "market" and (asset := getattr(event, "asset", None)) is not None:
+    family = family_of(event)
+    if family == "market" and (asset := getattr(event, "asset", None)) is not None:
         return str(asset)
-    market = getattr(event, "market", None)
-    return f"{event.family} {market}"
+    return f"{family} {ids_of(event)}"
+
+
+# --- the other feeds -------------------------------------------------------------------------------
+
+
+class Polybolt:
+    """What PolyBolt would think of a connection."""
+
+    def __init__(self) -> None:
+        self.proved = False
+        self.active: set[str] = set()
+
+    def hears(self, message: Any, talk: FeedConversation) -> None:
+        """Take in one message."""
+        if message["op"] == "auth":
+            assert not self.proved, "we say who we are once"
+            self.proved = True
+            return
+        assert talk.session.is_authenticated or talk.session.state is State.CLOSED, "nothing before `authed`"
+        if message["op"] == "ping":
+            return
+        entries = message.get("subscriptions") or [message]
+        keys = {f"{entry['channel']}:{entry['filter']['symbol']}" for entry in entries}
+        assert len(keys) == len(entries) <= talk.profile.ids_per_frame
+        take_in(self.active, message["op"], keys)
+
+    def wanted(self, keys: set[str]) -> set[str]:
+        """What should be active."""
+        return keys
+
+
+class Rtds:
+    """What RTDS would think of a connection."""
+
+    def __init__(self) -> None:
+        self.active: set[str] = set()
+        self.opened = False
+
+    def hears(self, message: Any, talk: FeedConversation) -> None:
+        """Take in one message."""
+        if message == "PING":
+            assert self.opened
+            return
+        (entry,) = message["subscriptions"]
+        assert "filters" not in entry
+        self.opened = True
+        take_in(self.active, message["action"], {f"{entry['topic']}/{entry['type']}"})
+
+    def wanted(self, keys: set[str]) -> set[str]:
+        """Whole topics, whatever our filters."""
+        return {key.partition("?")[0] for key in keys}
+
+
+class User:
+    """What the user feed would think of a connection: it is asked for everything, once."""
+
+    def __init__(self) -> None:
+        self.active: set[str] = set()
+        self.opened = False
+
+    def hears(self, message: Any, talk: FeedConversation) -> None:
+        """Take in one message."""
+        if message == "PING":
+            assert self.opened
+        else:
+            assert not self.opened
+            assert set(message) == {"auth", "type"}
+            self.opened = True
+
+    def wanted(self, keys: set[str]) -> set[str]:
+        """Nothing but the opening."""
+        return set()
+
+
+class Sports(User):
+    """The sports feed wants to hear nothing but that we are there."""
+
+    def hears(self, message: Any, talk: FeedConversation) -> None:
+        """Take in one message."""
+        assert message in ("pong", "PONG")
+
+
+def take_in(active: set[str], op: str, keys: set[str]) -> None:
+    """What an operation does to what is active."""
+    if op == "subscribe":
+        assert not active & keys, "what is active is asked for again, which does nothing"
+        active |= keys
+    else:
+        assert op == "unsubscribe"
+        assert active >= keys
+        active -= keys
+
+
+FEEDS: dict[str, tuple[Callable[[], Any], list[str], list[bytes]]] = {
+    "polybolt": (
+        Polybolt,
+        [BTC, ETH, TWAP, "price.equity:aapl"],
+        [
+            *[written(AUTHED)] * 6,
+            *(written(price(count, symbol)) for symbol in ("btcusd", "ethusd") for count in (1, 2, 3, 9)),
+            written(price(4, channel="price.crypto.twap")),
+            written(price(1, "AAPL", "price.equity", dropped=3)),
+            written(price(1, "dogeusd")),
+            written(price(5) | {"payload": {}}),
+            written([price(10), price(12, "ethusd"), 7, price(13)]),
+            written(refused("auth_unavailable")),
+            written(refused("sub_limit", "s1")),
+            written(refused("auth_invalid")),
+            b'{"op":"pong"}',
+            b"{",
+            b"HELLO",
+            b"",
+        ],
+    ),
+    "rtds": (
+        Rtds,
+        [
+            "activity/*",
+            "activity/trades",
+            f"activity/*?market={A}",
+            "activity/trades?event_slug=rain",
+            "crypto_prices/*",
+            "crypto_prices/*?symbol=ethusd",
+            "crypto_prices_chainlink/*",
+        ],
+        [
+            *(written(activity(market, slug)) for market in (A, B) for slug in ("rain", "snow", "")),
+            written(activity(A, type_="orders_matched")),
+            *(written(rtds_price(symbol)) for symbol in ("btcusdt", "ethusdt")),
+            written(rtds_price("btc/usd", "crypto_prices_chainlink")),
+            written([activity(A), rtds_price("btcusdt"), {"topic": "new"}, 7]),
+            written({"statusCode": 400, "body": {"message": "no"}}),
+            written(activity(A) | {"payload": {"conditionId": A}}),
+            b"{",
+            b"HELLO",
+            b"",
+        ],
+    ),
+    "user": (
+        User,
+        [ACCOUNT, A, B],
+        [
+            *(written(order(market, id_)) for market in (A, B) for id_ in ("0x01", "0x02")),
+            *(written(fill(market, status=status)) for market in (A, B) for status in ("MATCHED", "MINED")),
+            written([order(A, "0x03"), fill(B, "t3")]),
+            written(fill(A, "t4") | {"status": 7}),
+            b"{",
+            b"PONG",
+            b"INVALID OPERATION",
+        ],
+    ),
+    "sports": (
+        Sports,
+        ["*", "league=nba", "league=nfl"],
+        [
+            *(written(game(league, id_)) for league in ("NBA", "nfl", "mlb") for id_ in (1, 2)),
+            written({"gameId": [], "slug": 7}),
+            b"ping",
+            b"PING",
+            b"{}",
+            b"{",
+        ],
+    ),
+}
+"""What the venue would think, what can be wanted, and what can be heard."""
+
+
+def feed_steps(keys: list[str], frames: list[bytes]) -> st.SearchStrategy[list[tuple[str, Any]]]:
+    """What can happen on a feed."""
+    some = st.lists(st.sampled_from(keys), max_size=4)
+    return st.lists(
+        st.one_of(
+            st.tuples(st.just("wants"), some),
+            st.tuples(st.just("drops"), some),
+            st.tuples(st.just("doubts"), st.none()),
+            *[st.tuples(st.just("hears"), st.sampled_from(frames))] * 5,
+            st.tuples(st.just("waits"), st.sampled_from([0.3, 1.0, 9.0, 31.0, 65.0])),
+            st.tuples(st.sampled_from(["ends", "reconnects", "reconnects"]), st.none()),
+        ),
+        min_size=8,
+        max_size=40,
+    )
+
+
+def take_on_feed(talk: FeedConversation, step: str, argument: Any) -> list[AnyEvent]:
+    """Do one step; what it publishes."""
+    match step:
+        case "wants":
+            talk.wants(*argument)
+            return []
+        case "drops":
+            # A stream that comes back opens an epoch by the clock, which has moved on by then.
+            return [*talk.drops(*argument), *talk.waits(0.002)]
+        case "doubts":
+            return talk.doubts(*list(talk.streams)[:2])
+        case "hears":
+            return talk.hears(argument)
+        case "waits":
+            return talk.waits(argument)
+        case "ends":
+            return talk.ends()
+        case _:
+            return talk.ends()
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+@settings(max_examples=150)
+@given(st.data())
+def test_whatever_happens_on_a_feed(feed: str, data: st.DataObject) -> None:
+    """Order per stream, good manners, no deadline left behind, and no stream without a key that it answered."""
+    make_venue, keys, frames = FEEDS[feed]
+    remembered = data.draw(st.booleans())
+    busy = [("wants", keys[:3]), *([("hears", written(AUTHED))] if feed == "polybolt" else [])]
+    beginning = data.draw(st.sampled_from([[], busy]))
+    steps = data.draw(feed_steps(keys, frames))
+
+    talk, venue, ledger = FeedConversation(feed, remembered=remembered), make_venue(), Ledger()
+    wanted: set[str] = set()
+    for step, argument in beginning + steps:
+        was_closed = talk.session.state is State.CLOSED
+        events = take_on_feed(talk, step, argument)
+        for event in events:
+            ledger.enter(stream_of(event), event)
+        if step == "wants":
+            wanted |= set(argument)
+        elif step == "drops":
+            wanted -= set(argument)
+        elif step == "reconnects":
+            venue = make_venue()
+            talk.reconnects()
+        for message in talk.says():
+            venue.hears(message, talk)
+
+        session = talk.session
+        assert set(talk.cargo.keys) == wanted
+        for own in talk.streams:
+            assert set(talk.cargo.keys_of(own)) <= wanted
+            assert talk.cargo.keys_of(own)
+        if was_closed and step != "reconnects":
+            assert session.state is State.CLOSED
+            assert step == "drops" or events == []
+        if session.state is State.OPEN:
+            assert venue.active == venue.wanted(wanted)
+            assert set(session._waits) <= {key for key in wanted if not talk.dialect.is_quiet(key)}
+        elif session.state is State.CLOSED:
+            assert session.ended is not None
+            assert session.next_deadline() is None
+            assert not any(stream.live for stream in talk.streams.values())
