@@ -240,8 +240,7 @@ def _credential_problems(account: Account) -> Iterator[tuple[str, str]]:
     if account.api_key and not _is_uuid(account.api_key.strip()):
         yield (
             "api_key",
-            "it looks like no UUID, as the key of API credentials that are derived for trading is: a builder key, "
-            "a relayer key or a wallet's address does not work",
+            "it looks like no UUID, as the key of API credentials is: a builder's, or a wallet's address?",
         )
     if account.secret and not _is_base64(account.secret.strip()):
         yield "secret", "it is no base64, as the secret of API credentials is: builder or wrong key?"

@@ -30,6 +30,9 @@ STATE_STYLES = {
     "refused": "red",
 }
 
+THINGS = {"market": "asset", "user": "market", "rtds": "topic", "polybolt": "symbol", "sports": "league"}
+"""What one asks each feed for."""
+
 SHOWN_ROWS = 10
 """Rows of a list that could have thousands; the rest is counted, and --json has them all."""
 
@@ -70,6 +73,15 @@ def duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def counted(count: int, thing: str) -> str:
+    """So many of a thing.
+
+    >>> counted(1, "gap"), counted(2000, "asset")
+    ('1 gap', '2,000 assets')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def state(word: str) -> Text:
@@ -117,8 +129,11 @@ def gateway_ready(ready: Mapping[str, Any]) -> RenderableType:
         if reachable is not None:
             style = {"reachable": "green", "not asked": "dim"}.get(reachable, "yellow")
             rows.append(("", Text(reachable, style=style)))
-    restored = ready["restored"]
-    rows.append(("restored", f"{restored} subscription{'' if restored == 1 else 's'}"))
+    if "accounts" in ready:
+        rows.append(
+            ("accounts", ", ".join(ready["accounts"]) or Text("none: no user, no polybolt", style="dim"))
+        )
+    rows.append(("restored", counted(ready["restored"], "subscription")))
     return Panel(facts(rows), title=f"gateway {ready['replica']} is ready", title_align="left", expand=False)
 
 
@@ -131,6 +146,8 @@ def simulator_ready(ready: Mapping[str, Any], seed: int) -> RenderableType:
         ("markets", f"{len(markets)}, {sum(len(market['assets']) for market in markets)} assets, seed {seed}")
     ]
     rows += [("an asset", market["assets"][0]) for market in markets[:1]]
+    labels = ", ".join(account["label"] for account in ready.get("accounts", []))
+    rows += [("accounts", f"{labels} (--json tells their made-up credentials)")] if labels else []
     panel = Panel(facts(rows), title="the venue in a box is ready", title_align="left", expand=False)
     hint = f"faults: curl {ready['admin']}/faults      stop: Ctrl-C"
     return Group(panel, Text(hint, style="dim"))
@@ -156,12 +173,18 @@ def settings(shown: Mapping[str, Mapping[str, object]]) -> RenderableType:
     return Group(grid, *remarks)
 
 
+def key(asked: str) -> str:
+    """What was asked of a feed, short enough for a table; all there is shows as what it is."""
+    return "all" if asked == "*" else short_id(asked) if asked.isalnum() else asked
+
+
 def subscribed(reply: SubscribeReply) -> RenderableType:
     """What `polybus subscribe` shows."""
     verb = "stands" if reply.created else "stood already"
     rows: list[tuple[str, RenderableType]] = [
         ("state", state(reply.state)),
-        ("assets", str(reply.assets)),
+        ("feed", reply.feed),
+        *([("assets", str(reply.assets))] if reply.feed == "market" else []),
         ("owner", reply.owner),
         ("lasts", "until dropped" if reply.expires is None else _left(reply.expires)),
     ]
@@ -172,7 +195,7 @@ def subscribed(reply: SubscribeReply) -> RenderableType:
     if reply.missing:
         grid = table("missing", "why")
         for missing in reply.missing[:SHOWN_ROWS]:
-            grid.add_row(short_id(missing.asset), Text(missing.reason, style="yellow"))
+            grid.add_row(key(missing.asset), Text(missing.reason, style="yellow"))
         parts.append(grid)
         if len(reply.missing) > SHOWN_ROWS:
             parts.append(Text(f"and {len(reply.missing) - SHOWN_ROWS} more (--json has all)", style="dim"))
@@ -184,12 +207,14 @@ def subscriptions(listed: Sequence[SubscriptionInfo], *, with_assets: bool) -> R
     if not listed:
         return Text("no subscriptions")
     numbers = ("live", "events")
-    grid = table("id", "owner", "types", "live", "events", "last event", "created", "lasts", numbers=numbers)
+    columns = ["id", "owner", "feed", "types", "live", "events", "last event", "created", "lasts"]
+    grid = table(*columns, numbers=numbers)
     for one in listed:
         whole = one.live_count == one.asset_count
         grid.add_row(
             one.id,
             one.owner,
+            one.feed if one.account is None else f"{one.feed} {one.account}",
             ", ".join(one.types) or "all",
             Text(f"{one.live_count}/{one.asset_count}", style="green" if whole else "yellow"),
             f"{one.events_received:,}",
@@ -201,17 +226,18 @@ def subscriptions(listed: Sequence[SubscriptionInfo], *, with_assets: bool) -> R
         return grid
     parts: list[RenderableType] = [grid]
     for one in listed:
-        assets = table("asset", "market", "state", "connection", "events", "last event", numbers=("events",))
+        thing = THINGS[one.feed]
+        assets = table(thing, "market", "state", "connection", "events", "last event", numbers=("events",))
         for asset in one.assets:
             assets.add_row(
-                short_id(asset.asset),
-                short_id(asset.market),
+                key(asset.asset),
+                short_id(asset.market) if one.feed == "market" else "-",
                 Text(asset.reason, style="yellow") if asset.reason else state(asset.state),
                 asset.connection or "-",
                 f"{asset.events_received:,}",
                 ago(asset.last_event_time),
             )
-        parts += [Text(f"assets of {one.id}", style="bold"), assets]
+        parts += [Text(f"{thing}s of {one.id}", style="bold"), assets]
     return Group(*parts)
 
 
@@ -234,30 +260,38 @@ def status(reply: StatusReply) -> RenderableType:
     )
 
 
-def connections(reply: StatusReply, now: int, *, most: int | None = None) -> RenderableType:
-    """The gateway's connections to the venue, one a row; with `most`, only so many, and briefly."""
+def connections(reply: StatusReply, now: int) -> RenderableType:
+    """The gateway's connections to the venue, one a row."""
     if not reply.connections:
         return Text("\nno connections: nobody has subscribed to anything\n", style="dim")
     numbers = ("#", "live", "frames", "errors")
-    columns = ["connection", "#", "state", "live", "frames", "errors", "last data"]
-    grid = table(*columns, *(["url"] if most is None else []), numbers=numbers)
-    for one in reply.connections[:most]:
+    columns = ["connection", "feed", "#", "state", "login", "live", "frames", "errors", "last data", "url"]
+    grid = table(*columns, numbers=numbers)
+    for one in reply.connections:
         shown = state(one.state)
         if one.reason:
             shown.append(f": {one.reason}")
         grid.add_row(
             one.id,
+            one.feed,
             str(one.incarnation),
             shown,
+            LOGIN[one.authenticated],
             f"{one.live_assets}/{one.assets}",
             f"{one.frames:,}",
             f"{one.errors:,}",
             ago(one.last_data_time, now),
-            *([one.url] if most is None else []),
+            one.url,
         )
-    if most is not None and len(reply.connections) > most:
-        return Group(grid, Text(f"and {len(reply.connections) - most} connections more", style="dim"))
     return grid
+
+
+LOGIN: Mapping[bool | None, Text] = {
+    None: Text("-", style="dim"),
+    True: Text("ok", style="green"),
+    False: Text("no", style="yellow"),
+}
+"""Whether a connection is authenticated, where its feed wants that."""
 
 
 def _subscription_totals(reply: StatusReply) -> str:
@@ -286,7 +320,7 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         "dropped before NATS": nats.dropped,
         "unconfirmed by NATS": nats.uncertain,
         "NATS reconnects": nats.reconnects,
-        **{f"unreadable: {kind}": count for kind, count in reply.unknown.items()},
+        **{_UNKNOWN.get(kind, f"unknown: {kind}"): count for kind, count in reply.unknown.items()},
         **{f"unknown field {name}": count for name, count in reply.unknown_fields.items()},
     }
     others = table("", "", numbers=())
@@ -305,6 +339,18 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
     side_by_side = Table.grid(padding=(0, 4))
     side_by_side.add_row(events, others)
     return side_by_side
+
+
+_UNKNOWN = {
+    "event": "unknown events",
+    "field": "events with a new field",
+    "word": "unknown words",
+    "refused": "refusals by the venue",
+    "malformed": "malformed events",
+    "not_json": "frames that are no JSON",
+    "binary": "binary frames",
+}
+"""The kinds of what is passed on as `unknown`."""
 
 
 def _left(expires_ns: int) -> str:

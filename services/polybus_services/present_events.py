@@ -2,29 +2,39 @@
 
 from datetime import datetime
 
-import msgspec
 from rich.text import Text
 
 from polybus_protocol.events import (
+    ActivityTrade,
     AnyEvent,
     BestBidAsk,
     Book,
     Change,
+    CommentCreated,
+    CommentRemoved,
     ConnectionState,
-    Event,
     Gap,
     LastTradePrice,
     MarketResolved,
     NewMarket,
     Notice,
+    Order,
+    OrdersMatched,
     PriceChange,
+    PriceQuote,
+    PriceSnapshot,
+    PriceUpdate,
+    ReactionCreated,
+    ReactionRemoved,
+    SportResult,
     TickSizeChange,
+    Trade,
     Unknown,
     type_of,
 )
 from polybus_protocol.subjects import parse_subject, subject_for
 from polybus_services.order import Jump
-from polybus_services.present import short_id
+from polybus_services.present import counted, short_id
 
 TYPE_STYLES = {
     "book": "cyan",
@@ -34,6 +44,18 @@ TYPE_STYLES = {
     "tick_size_change": "yellow",
     "new_market": "green",
     "market_resolved": "green",
+    "order": "bright_cyan",
+    "trade": "bright_magenta",
+    "trades": "magenta",
+    "orders_matched": "magenta",
+    "update": "blue",
+    "snapshot": "cyan",
+    "quote": "bright_black",
+    "comment_created": "green",
+    "comment_removed": "green",
+    "reaction_created": "bright_black",
+    "reaction_removed": "bright_black",
+    "sport_result": "bright_green",
     "gap": "bold red",
     "unknown": "yellow",
     "connection": "yellow",
@@ -42,9 +64,6 @@ TYPE_STYLES = {
 
 SHOWN_CHANGES = 3
 """Changes of one frame that fit a line; the rest is counted."""
-
-_COMMON = frozenset(Event.__struct_fields__) | {"type", "market", "asset"}
-"""Fields that every event has, or that the ids show."""
 
 _TYPE_WIDTH = max(map(len, TYPE_STYLES))
 
@@ -55,8 +74,8 @@ def event_line(event: AnyEvent) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(_clock(event.received_time), style="dim")
     line.append(f"  {type_:{_TYPE_WIDTH}}  ", style=TYPE_STYLES.get(type_, ""))
-    line.append(_ids(event), style="dim")
-    line.append(f"  {_summary(event)}", style="bold red" if isinstance(event, Gap) else "")
+    line.append(one_line(_ids(event)), style="dim")
+    line.append(f"  {summary(event)}", style="bold red" if isinstance(event, Gap) else "")
     return line
 
 
@@ -72,6 +91,16 @@ def top(price: str | None, size: str | None = None) -> str:
     return "-" if price is None else price if size is None else f"{price} x {size}"
 
 
+def summary(event: AnyEvent) -> str:
+    """What a person wants to know of an event, besides its type and ids."""
+    return one_line(_summary(event))
+
+
+def one_line(text: str) -> str:
+    """What others wrote, for instance in comments, without what would move the cursor or turn the line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _clock(time_ns: int) -> str:
     if time_ns == 0:
         return " " * 12
@@ -85,6 +114,35 @@ def _ids(event: AnyEvent) -> str:
 
 
 def _summary(event: AnyEvent) -> str:
+    match event:
+        case Order():
+            return _order(event)
+        case Trade():
+            return _trade(event)
+        case ActivityTrade() | OrdersMatched():
+            who = event.name or event.pseudonym or short_id(event.proxy_wallet)
+            about = f"{event.outcome or '?'}, {event.title or event.slug or short_id(event.market)}"
+            return f"{event.side} {event.size} at {event.price} by {who}  {about}"
+        case PriceUpdate() | PriceSnapshot() | PriceQuote():
+            return _price(event)
+        case CommentCreated() | CommentRemoved():
+            profile = event.profile
+            who = (profile and (profile.name or profile.pseudonym)) or short_id(event.user_address)
+            return f"{who}: {event.body or ''}"
+        case ReactionCreated() | ReactionRemoved():
+            who = short_id(event.user_address)
+            return f"{event.icon or event.reaction_type or '?'} on comment {event.comment_id} by {who}"
+        case SportResult():
+            return _game(event)
+        case Gap() | Unknown() | ConnectionState() | Notice():
+            return _own(event)
+        case _:
+            return _market(event)
+
+
+def _market(
+    event: Book | PriceChange | LastTradePrice | TickSizeChange | BestBidAsk | NewMarket | MarketResolved,
+) -> str:
     match event:
         case Book(bids=bids, asks=asks):
             bid = top(bids[0].price, bids[0].size) if bids else "-"
@@ -102,6 +160,10 @@ def _summary(event: AnyEvent) -> str:
             return event.question or event.slug or ""
         case MarketResolved():
             return f"{event.question or ''} -> {event.winning_outcome or '?'}"
+
+
+def _own(event: Gap | Unknown | ConnectionState | Notice) -> str:
+    match event:
         case Gap():
             before = "" if event.last_seq is None else f" after {event.last_epoch}/{event.last_seq}"
             lost = "" if event.lost is None else f", {event.lost} lost"
@@ -114,15 +176,46 @@ def _summary(event: AnyEvent) -> str:
             return f"{event.id} #{event.incarnation} {event.state}{reason}"
         case Notice():
             return f"{event.level}: {event.text}"
-        case _:
-            return _fields(event)
 
 
-def _fields(event: Event) -> str:
-    """What an event has of its own, for those that need no better words."""
-    fields: dict[str, object] = msgspec.to_builtins(event)
-    told = (f"{name} {value}" for name, value in fields.items() if name not in _COMMON and value is not None)
-    return ", ".join(told)
+def _order(event: Order) -> str:
+    matched = f", {event.size_matched} matched" if event.size_matched not in (None, "0") else ""
+    detail = f": {event.status_detail}" if event.status_detail else ""
+    size = f"{event.side} {event.original_size or '?'} at {event.price or '?'}{matched}"
+    return f"{event.action.lower()} {short_id(event.id)}  {size}  {event.status}{detail}"
+
+
+def _trade(event: Trade) -> str:
+    """The account's own part, where the venue tells it apart."""
+    own = next((order for order in event.maker_orders if order.is_own), None)
+    if event.trader_side == "MAKER" and own is not None:
+        part = f"{own.side or '?'} {own.matched_amount or '?'} at {own.price or '?'} as maker"
+    else:
+        part = f"{event.side} {event.size or '?'} at {event.price or '?'}"
+        part += f" as {event.trader_side.lower()}" if event.trader_side else ""
+    return f"{event.status} {short_id(event.id)}  {part}"
+
+
+def _price(event: PriceUpdate | PriceSnapshot | PriceQuote) -> str:
+    """A price, where it comes from, and what keeps it from being the price of this moment."""
+    if isinstance(event, PriceQuote):
+        return f"bid {top(event.best_bid)}  ask {top(event.best_ask)}"
+    if isinstance(event, PriceUpdate):
+        value, carried = event.value, event.carried_forward
+    else:
+        last = f", the last {event.points[-1].value}" if event.points else ""
+        value, carried = f"{counted(len(event.points), 'price')}{last}", None
+    notes = [f"from {event.source}" if event.source else None, f"by {event.feed}"]
+    notes.append(f"mean of {event.window_s} s" if event.window_s else None)
+    notes.append("carried forward" if carried else None)
+    notes.append(f"market {event.market_status}" if event.market_status not in (None, "open") else None)
+    return f"{value}  ({', '.join(note for note in notes if note)})"
+
+
+def _game(event: SportResult) -> str:
+    teams = " - ".join(team for team in (event.home_team, event.away_team) if team)
+    words = (teams, event.score, event.period, event.elapsed, event.status)
+    return "  ".join(word for word in words if word)
 
 
 def _changes(changes: list[Change]) -> str:

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import override
+from typing import Any, override
 
 import anyio
 import click
 import msgspec
 
-from polybus_protocol.asking import EVENT_TYPES
+from polybus_protocol.asking import keys_of
 from polybus_protocol.control import DELIVERIES, WAITS, parse_request
 from polybus_services import present
 from polybus_services.cli.support import (
@@ -26,6 +26,7 @@ from polybus_services.cli.support import (
     print_json,
     until_stopped,
 )
+from polybus_services.cli.wishes import TYPES_BY_FEED, feed_meant, wish_options
 from polybus_services.client import ControlClient
 
 WATCH_S = 1.0
@@ -51,28 +52,35 @@ DURATION = Duration()
 
 
 @click.command(
-    epilog="""\b
+    epilog=f"""\b
 Examples:
   polybus subscribe 7132104567 7132104568 --wait data
   polybus subscribe --market 0xd7a1... --type book --type price_change --id my-bot --ttl 30m
   jq -r '.markets[].assets[]' simulator.json | polybus subscribe -
   polybus subscribe @ids.txt --owner research --json
 
-ASSET is a token id; `-` reads ids from standard input, `@FILE` from a file, separated by spaces, commas or lines.
+\b
+  polybus subscribe --account alice                       user: an account's orders and trades
+  polybus subscribe --feed user --type trade              the same of the only account, trades only
+  polybus subscribe --topic activity --type trades        rtds: the trades of the whole venue
+  polybus subscribe --event-slug fed-decision-in-march    rtds: the activity of one event
+  polybus subscribe --topic comments --topic crypto_prices
+  polybus subscribe --feed polybolt --symbol BTC/USD --symbol eth-usd --wait data
+  polybus subscribe --class equity --symbol aapl          polybolt: stocks
+  polybus subscribe --league nfl --league nba             sports; all games: --feed sports
 
-Exit status 1: the subscription stands, but not every asset got as far as --wait asks for.
+ASSET is a token id; `-` reads ids from standard input, `@FILE` from a file, separated by spaces, commas or lines.
+The feed follows from what is given; user and polybolt need an account in the gateway's configuration.
+
+\b
+Types by feed:
+{TYPES_BY_FEED}
+
+Exit status 1: the subscription stands, but not everything got as far as --wait asks for.
 """
 )
 @click.argument("assets", metavar="[ASSET]...", nargs=-1)
-@click.option("--market", "markets", multiple=True, metavar="ID", help="A condition id: its known assets.")
-@click.option(
-    "--type",
-    "types",
-    multiple=True,
-    type=click.Choice(EVENT_TYPES),
-    metavar="TYPE",
-    help=f"Only these events: {', '.join(EVENT_TYPES)}.",
-)
+@wish_options
 @click.option("--owner", help="Who wants it; `unsubscribe --owner` drops all of an owner's.")
 @click.option("--id", "id_", help="A name, which makes the command safe to repeat  [default: made up].")
 @click.option("--ttl", type=DURATION, help="How long it lasts unless renewed, as 30m  [default: for ever].")
@@ -89,44 +97,34 @@ async def subscribe(
     invocation: Invocation,
     *,
     assets: tuple[str, ...],
-    markets: tuple[str, ...],
-    types: tuple[str, ...],
-    owner: str | None,
+    feed: str | None,
     id_: str | None,
     ttl: float | None,
-    deliver: str | None,
-    wait: str | None,
     timeout: float | None,
     as_json: bool,
+    **fields: Any,
 ) -> None:
-    """Ask for assets, and learn which NATS subjects carry their events."""
-    wanted = list(_ids(assets))
-    if not wanted and not markets:
-        raise click.UsageError("name at least one ASSET or --market", click.get_current_context())
-    fields = {
-        "assets": wanted,
-        "markets": list(markets),
-        "types": list(types),
-        "owner": owner,
-        "id": id_,
-        "ttl_s": ttl,
-        "deliver": deliver,
-        "wait": wait,
-        "wait_timeout_s": timeout,
-    }
-    given = {name: value for name, value in fields.items() if value not in (None, [])}
+    """Ask for events, and learn which NATS subjects carry them."""
+    fields |= {"assets": list(_ids(assets)), "id": id_, "ttl_s": ttl, "wait_timeout_s": timeout}
+    given = {name: value for name, value in fields.items() if value not in (None, (), [])}
+    given["feed"] = feed or feed_meant(given)
+    if "event_slugs" in given:
+        given.setdefault("topics", ["activity"])
     # What the gateway would refuse, refused here: it needs no NATS to say so.
-    parse_request("subscribe", msgspec.json.encode(given))
+    request = parse_request("subscribe", msgspec.json.encode(given))
     async with _connect(invocation) as client:
         reply = await client.subscribe(**given)
     if as_json:
         print_json(reply)
     else:
         invocation.console().print(present.subscribed(reply))
-    if wait is not None and reply.missing:
-        if not as_json:
-            raise Failure(f"{len(reply.missing)} of {reply.assets} assets did not get as far as `{wait}`")
-        raise click.exceptions.Exit(FAILED)
+    if request.wait != "accepted" and reply.missing:
+        if as_json:
+            raise click.exceptions.Exit(FAILED)
+        # A condition id stands for more assets than it has keys.
+        count = reply.assets or len(keys_of(request))
+        wanted = present.counted(count, present.THINGS[reply.feed])
+        raise Failure(f"{len(reply.missing)} of {wanted} did not get as far as `{request.wait}`")
 
 
 @click.command(

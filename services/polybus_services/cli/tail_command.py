@@ -12,8 +12,8 @@ from rich.text import Text
 
 from polybus_protocol.asking import EVENT_TYPES
 from polybus_protocol.events import AnyEvent, decode_event, type_of
-from polybus_protocol.subjects import FAMILIES, asset_pattern, market_pattern
 from polybus_services.cli.control_commands import DURATION
+from polybus_services.cli.sights import SEEN, sight_options, subjects_seen
 from polybus_services.cli.support import (
     Invocation,
     async_command,
@@ -33,6 +33,11 @@ Examples:
   polybus tail                                   all events, what could not be read, and the gateway's notices
   polybus tail --asset 71321045679252212594 --type last_trade_price
   polybus tail --market 0xd7a1... --seconds 60
+  polybus tail --account alice --type trade
+  polybus tail --feed rtds                       the venue's activity, comments and prices
+  polybus tail --symbol BTC/USD --symbol aapl --json | jq -r '[.symbol, .value, .source] | @tsv'
+  polybus tail --feed sports --league nfl
+  polybus tail --family unknown --family system  what could not be read, and what connections do
   polybus tail 'polymarket.v1.market.*.*.book' --count 10
   polybus tail --json | jq -r 'select(.type == "gap") | .reason'
 
@@ -43,8 +48,7 @@ jumps go to standard error).
 """
 )
 @click.argument("subjects", metavar="[SUBJECT]...", nargs=-1)
-@click.option("--asset", "assets", multiple=True, metavar="ID", help="Everything about this token id.")
-@click.option("--market", "markets", multiple=True, metavar="ID", help="Everything about this condition id.")
+@sight_options
 @click.option(
     "--type",
     "types",
@@ -63,21 +67,18 @@ async def tail(
     invocation: Invocation,
     *,
     subjects: tuple[str, ...],
-    assets: tuple[str, ...],
-    markets: tuple[str, ...],
+    feeds: tuple[str, ...],
     types: tuple[str, ...],
     count: int | None,
     seconds: float | None,
     as_json: bool,
+    **narrowing: tuple[str, ...],
 ) -> None:
     """Show events live from NATS, and whether any is missing."""
     config = invocation.config()
     prefix = config.gateway.prefix
-    wanted = [
-        *subjects,
-        *(asset_pattern(asset, prefix=prefix) for asset in assets),
-        *(market_pattern(market, prefix=prefix) for market in markets),
-    ] or [f"{prefix}.{family}.>" for family in FAMILIES if family != "control"]
+    named = [*subjects, *subjects_seen(feeds, narrowing, prefix)]
+    wanted = named or [f"{prefix}.{family}.>" for family in SEEN]
     for subject in wanted:
         if not all(subject.split(".")) or any(letter.isspace() for letter in subject):
             raise click.UsageError(f"{subject!r} is not a NATS subject", click.get_current_context())
@@ -97,7 +98,6 @@ async def tail(
     ):
         with anyio.move_on_after(math.inf if seconds is None else seconds):
             async with until_stopped():
-                named = subjects or assets or markets
                 output.note(f"listening on {', '.join(wanted) if named else f'all events of {prefix}'}")
                 await viewer.follow(messages, count)
         if client.dropped:

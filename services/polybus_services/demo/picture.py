@@ -1,4 +1,4 @@
-"""What a consumer knows of the markets from nothing but the events it received."""
+"""What a consumer knows from nothing but the events it received."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,10 @@ from polybus_protocol.events import (
     LastTradePrice,
     MarketResolved,
     PriceChange,
+    Unknown,
 )
 from polybus_protocol.replies import StatusReply
+from polybus_services.demo.around import Around, FeedRow, Watcher, feed_of
 from polybus_services.order import Follower, Jump
 
 RATE_OVER_S = 1.0
@@ -46,7 +48,9 @@ class Snapshot(msgspec.Struct, tag="snapshot"):
     """Since the subscription."""
     processes: dict[str, dict[str, object]]
     """What runs where: name to `pid` and `url`."""
+    feeds: list[FeedRow]
     markets: list[MarketRow]
+    around: Around
     events_received: int
     events_per_s: float
     gaps: int
@@ -61,14 +65,21 @@ class Picture:
     Args:
         markets: condition ids to the token ids of their outcomes; others are only counted.
         now: seconds on any steady clock.
+        feeds: those that are expected; others are added when they come.
     """
 
-    def __init__(self, markets: Mapping[str, Iterable[str]], now: float) -> None:
+    def __init__(
+        self, markets: Mapping[str, Iterable[str]], now: float, feeds: Iterable[str] = ("market",)
+    ) -> None:
         self.follower = Follower()
+        self.feeds = {feed: FeedRow(feed) for feed in feeds}
+        self.unknown = 0
+        """Events of the venue that the gateway could not read, and passed on as they were."""
+        self.around = Watcher()
         self.jumps: list[Jump] = []
         """The first few, to be told."""
-        self.gaps = Counter[str]()
-        """By reason."""
+        self.gaps = Counter[tuple[str, str]]()
+        """By feed and reason."""
         self.rows: dict[str, MarketRow] = {}
         self._rows_by_asset: dict[str, MarketRow] = {}
         self._trust: dict[str, str] = {}
@@ -78,7 +89,6 @@ class Picture:
             self._rows_by_asset |= dict.fromkeys(both, row)
         self._counted_at = now
         self._counted: dict[str, int] = {}
-        self._total_counted = 0
         self.events_per_s = 0.0
 
     def see(self, subject: str, event: AnyEvent) -> None:
@@ -86,9 +96,25 @@ class Picture:
         jump = self.follower.see(subject, event)
         if jump is not None and len(self.jumps) < 10:
             self.jumps.append(jump)
+        feed = feed_of(event)
+        if feed is None:
+            return
+        row_of_feed = self.feeds.setdefault(feed, FeedRow(feed))
+        if isinstance(event, Unknown):
+            self.unknown += 1
+            return
         if isinstance(event, Gap):
-            self.gaps[event.reason] += 1
-        elif isinstance(event, MarketResolved) and event.market in self.rows:
+            row_of_feed.gaps += 1
+            self.gaps[feed, event.reason] += 1
+        else:
+            row_of_feed.events += 1
+        if feed == "market":
+            self._see_market(event)
+        else:
+            self.around.see(event)
+
+    def _see_market(self, event: AnyEvent) -> None:
+        if isinstance(event, MarketResolved) and event.market in self.rows:
             self.rows[event.market].events += 1
             self._trust |= dict.fromkeys(event.assets_ids, "resolved")
         about: str | None = getattr(event, "asset", None)
@@ -122,19 +148,28 @@ class Picture:
             row.trust = next(
                 state for state in ("gap", "waiting", "resolved", "live") if state in trust[row.market]
             )
-        total, passed = self.follower.events, now - self._counted_at
+        passed = now - self._counted_at
         if passed < RATE_OVER_S:
             return
-        for row in self.rows.values():
-            row.events_per_s = round((row.events - self._counted.get(row.market, 0)) / passed, 1)
-        self.events_per_s = round((total - self._total_counted) / passed, 1)
-        self._counted_at, self._total_counted = now, total
-        self._counted = {market: row.events for market, row in self.rows.items()}
+        counted: list[tuple[str, MarketRow | FeedRow]] = [*self.rows.items(), *self.feeds.items()]
+        for name, one in counted:
+            one.events_per_s = round((one.events - self._counted.get(name, 0)) / passed, 1)
+            self._counted[name] = one.events
+        self.events_per_s = round((self.events - self._counted.get("", 0)) / passed, 1)
+        self._counted[""] = self.events
+        self.around.count(passed)
+        self._counted_at = now
 
     @property
-    def lossy_gaps(self) -> int:
-        """Gaps that may stand for lost events."""
-        return self.gaps.total() - self.gaps[TICK]
+    def events(self) -> int:
+        """Events received, gaps and what could not be read apart."""
+        return sum(row.events for row in self.feeds.values())
+
+    def lossy_gaps(self, feed: str | None = None) -> int:
+        """Gaps of a feed, or of all, that may stand for lost events."""
+        return sum(
+            count for (of, reason), count in self.gaps.items() if reason != TICK and feed in (None, of)
+        )
 
 
 def _note_prices(row: MarketRow, event: AnyEvent) -> None:

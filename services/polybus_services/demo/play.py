@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -16,14 +17,17 @@ from nats.aio.msg import Msg
 
 from polybus_protocol.events import decode_event
 from polybus_protocol.replies import StatusReply
-from polybus_protocol.subjects import PREFIX
+from polybus_protocol.subjects import FAMILIES, PREFIX
 from polybus_services.client import ClientError, ControlClient
 from polybus_services.demo import venue
 from polybus_services.demo.picture import Picture, Snapshot
 from polybus_services.demo.processes import Child, ChildFailed, child
 from polybus_services.demo.reckoning import Summary, reckon
 from polybus_services.demo.screen import Output
+from polybus_services.demo.wishes import WAIT_S, wishes
 from polybus_services.nats_server import NatsServer, nats_server
+from polybus_services.present import THINGS, counted
+from polybus_services.settings import variable_of
 
 SETTLE_WITHIN_S = 5.0
 """How long the last events may be on their way once the simulator is paused; it takes milliseconds."""
@@ -35,8 +39,10 @@ POLL_STATUS_S = 1.0
 
 OWNER = "polybus-demo"
 
-CONSUMED = f"{PREFIX}.market.>"
-"""What the consumer subscribes to: all market data."""
+CONSUMED = [f"{PREFIX}.{family}.>" for family in FAMILIES if family not in ("control", "system")]
+"""What the consumer subscribes to: everything that the venue sends."""
+
+CREDENTIALS = ("api_key", "secret", "passphrase")
 
 
 class Interrupted(Exception):
@@ -108,18 +114,41 @@ async def _run(options: DemoOptions, output: Output, stop: _Stop, folder: Path) 
     ):
         stop.children.append(simulator)
         settings = folder / "demo.toml"
-        settings.write_text(
-            f'[gateway]\nreplica = "demo"\n[nats]\nurl = "{nats.url}"\n'
-            f'[feeds.market]\nurl = "{simulator.ready["feeds"]["market"]}"\n'
-        )
+        settings.write_text(_settings(nats.url, simulator))
         async with child(
-            "gateway", ["run", "--json", "--config", str(settings)], folder / "gateway.log"
+            "gateway",
+            ["run", "--json", "--config", str(settings)],
+            folder / "gateway.log",
+            secrets=_credentials(simulator),
         ) as gateway:
             stop.children.append(gateway)
             summary = await _Show(options, output, stop, nats, simulator, gateway).run()
     if gateway.status != 0:
         raise ChildFailed(f"the gateway did not end in good order: {gateway.end}")
     return summary
+
+
+def _settings(nats_url: str, simulator: Child) -> str:
+    """The gateway's configuration file, without credentials."""
+    feeds = "".join(f'[feeds.{feed}]\nurl = "{url}"\n' for feed, url in simulator.ready["feeds"].items())
+    label = _account(simulator)
+    prices = f'[prices]\naccount = "{label}"\n' if label is not None else ""
+    return f'[gateway]\nreplica = "demo"\n[nats]\nurl = "{nats_url}"\n{feeds}{prices}'
+
+
+def _credentials(simulator: Child) -> dict[str, str]:
+    """The variables with the credentials of the simulator's accounts."""
+    return {
+        variable_of(f"accounts.{account['label']}.{name}"): account[name]
+        for account in simulator.ready.get("accounts", [])
+        for name in CREDENTIALS
+    }
+
+
+def _account(simulator: Child) -> str | None:
+    """The label of the account that the demo follows: the simulator's first."""
+    accounts = simulator.ready.get("accounts", [])
+    return str(accounts[0]["label"]) if accounts else None
 
 
 class _Show:
@@ -142,17 +171,19 @@ class _Show:
         self._admin = str(simulator.ready["admin"])
         markets = cast("list[dict[str, object]]", simulator.ready["markets"])
         self._markets = {str(one["market"]): cast("list[str]", one["assets"]) for one in markets}
-        self._picture = Picture(self._markets, anyio.current_time())
+        assets = [asset for both in self._markets.values() for asset in both]
+        self._wishes = wishes(simulator.ready["feeds"], assets, _account(simulator))
+        self._picture = Picture(self._markets, anyio.current_time(), self._wishes)
         self._status: StatusReply | None = None
         self._processes: dict[str, dict[str, object]] = {
             "nats-server": {"pid": nats.pid, "url": nats.url},
             "simulator": {
                 "pid": simulator.pid,
-                "url": simulator.ready["feeds"]["market"],
+                "url": urlsplit(self._admin)._replace(path="").geturl(),
                 "admin": self._admin,
             },
             "gateway": {"pid": gateway.pid, "url": f"{nats.url} {gateway.ready['control']}.*"},
-            "consumer": {"pid": os.getpid(), "url": f"{nats.url} {CONSUMED}"},
+            "consumer": {"pid": os.getpid(), "url": f"{nats.url} {PREFIX}.>"},
         }
 
     async def run(self) -> Summary:
@@ -162,7 +193,7 @@ class _Show:
             ControlClient.connect(self._nats.url, name="polybus-demo") as control,
             ControlClient.connect(self._nats.url, name="polybus-demo-consumer") as consumer,
             # Before anything is subscribed to, so that not one event is missed.
-            consumer.listen(CONSUMED) as messages,
+            consumer.listen(*CONSUMED) as messages,
             anyio.create_task_group() as crew,
         ):
             crew.start_soon(self._consume, messages)
@@ -186,11 +217,30 @@ class _Show:
             self._picture.see(message.subject, decode_event(message.data))
 
     async def _subscribe(self, control: ControlClient) -> None:
-        assets = [asset for both in self._markets.values() for asset in both]
-        self._output.progress(f"subscribing to {len(assets)} assets ...")
-        reply = await control.subscribe(assets=assets, owner=OWNER, wait="data")
-        if reply.missing:
-            self._output.progress(f"{len(reply.missing)} assets have no data yet: {reply.missing[0].reason}")
+        """Ask for everything at once, and say what has not come."""
+
+        async def ask(feed: str, number: int, wish: dict[str, object]) -> None:
+            id_ = f"{OWNER}-{feed}-{number}"
+            reply = await control.subscribe(feed=feed, id=id_, owner=OWNER, wait_timeout_s=WAIT_S, **wish)
+            if reply.missing:
+                things = counted(len(reply.missing), THINGS[feed])
+                self._output.progress(f"{feed}: {things} not there yet: {reply.missing[0].reason}")
+
+        self._output.progress(
+            f"subscribing to {counted(len(self._markets), 'market')} and the feeds {', '.join(self._wishes)} ..."
+        )
+        async with anyio.create_task_group() as asking:
+            for feed, some in self._wishes.items():
+                for number, wish in enumerate(some, 1):
+                    asking.start_soon(ask, feed, number, wish)
+
+    async def _published(self, control: ControlClient) -> dict[str, int]:
+        """Events published for what was subscribed to, by feed; the market feed has more than is asked for by asset."""
+        published = dict.fromkeys(self._wishes, 0)
+        for one in (await control.subscriptions(owner=OWNER, assets=False)).subscriptions:
+            published[one.feed] += one.events_received
+        published.pop("market", None)
+        return published
 
     async def _ask_status(self, control: ControlClient) -> None:
         while True:
@@ -211,8 +261,10 @@ class _Show:
         return Snapshot(
             seconds=round(seconds, 1),
             processes=self._processes,
+            feeds=list(picture.feeds.values()),
             markets=list(picture.rows.values()),
-            events_received=picture.follower.events,
+            around=picture.around.now(),
+            events_received=picture.events,
             events_per_s=picture.events_per_s,
             gaps=picture.follower.gaps,
             jumps=picture.follower.jumps,
@@ -226,7 +278,8 @@ class _Show:
             self._output.progress(f"the gateway does not read: {', '.join(unflushed)}")
         deadline, before = anyio.current_time() + SETTLE_WITHIN_S, None
         while True:
-            summary = reckon(await venue.sent(self._admin), await control.status(), self._picture, seconds)
+            sent, status = await venue.sent(self._admin), await control.status()
+            summary = reckon(sent, status, await self._published(control), self._picture, seconds)
             if (summary.agree and summary == before) or anyio.current_time() > deadline:
                 return summary
             before = summary

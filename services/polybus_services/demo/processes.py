@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -130,15 +130,24 @@ class Child:
 
 
 @asynccontextmanager
-async def child(name: str, arguments: Sequence[str], log: Path) -> AsyncIterator[Child]:
+async def child(
+    name: str, arguments: Sequence[str], log: Path, *, secrets: Mapping[str, str] | None = None
+) -> AsyncIterator[Child]:
     """Run `polybus ARGUMENTS` for the length of a block, entered once it is ready.
 
     It sees none of our settings in its environment: what it needs, it is told.
+
+    Args:
+        name: what to call it.
+        arguments: the command and its options, which anybody on this machine can read.
+        log: a file for what it says on standard error.
+        secrets: variables for what nobody else may read.
 
     Raises:
         ChildFailed: it does not get ready.
     """
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("POLYBUS_", "NATS_"))}
+    environ |= secrets or {}
     command = [sys.executable, "-m", "polybus_services", *arguments]
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]

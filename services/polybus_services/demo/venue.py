@@ -15,12 +15,14 @@ class VenueFailed(Exception):
 
 
 class Sent(msgspec.Struct):
-    """What `GET /admin/sent` says of all connections together."""
+    """What `GET /admin/sent` says of all connections to one feed, or of all there are, together."""
 
     frames: int
     """Data frames written to sockets."""
     totals: dict[str, int]
     """Events by what became of them; `sent` are those that arrived, or should have."""
+    feeds: dict[str, "Sent"] = {}
+    """By feed, those that somebody connected to."""
 
 
 class Paused(msgspec.Struct):
