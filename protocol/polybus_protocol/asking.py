@@ -199,7 +199,7 @@ def _topics(wish: Wish) -> dict[str, list[str]]:
 
 
 def _rtds_keys(wish: Wish) -> list[str]:
-    keys = []
+    keys: list[str] = []
     for topic, types in _topics(wish).items():
         filters = [""]
         if topic == "activity":
@@ -214,7 +214,7 @@ def _rtds_keys(wish: Wish) -> list[str]:
 
 
 def _rtds_subjects(wish: Wish, prefix: str) -> list[str]:
-    subjects = []
+    subjects: list[str] = []
     for topic, types in _topics(wish).items():
         lasts = _with_gap(types)
         if topic == "activity":

@@ -40,7 +40,7 @@ class Subscription(Wish, frozen=True, kw_only=True):
 
 def _wish(subscription: Subscription) -> tuple[object, ...]:
     s = subscription
-    wishes = (getattr(s, name) for name in Wish.__struct_fields__)
+    wishes: list[str | list[str] | None] = [getattr(s, name) for name in Wish.__struct_fields__]
     return s.owner, s.deliver, s.ttl_s, *(set(w) if isinstance(w, list) else w for w in wishes)
 
 

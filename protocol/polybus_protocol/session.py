@@ -405,8 +405,9 @@ class Session:
         return stream.begin(event, time, self._connection)
 
     def _adopt(self, key: str, event: Event) -> Stream | None:
-        """The stream of an event that is none of the keys; None, and counted, if nobody wants it."""
-        stream, wanted = self.cargo.adopt(key, event)
+        """The stream of an event that is none of the keys; None, and counted, if nobody wants it (any more)."""
+        # What stands in one frame behind a rejection comes too late: the streams have had their gaps.
+        stream, wanted = (None, ()) if self.state is State.CLOSED else self.cargo.adopt(key, event)
         if stream is None:
             self._skip(event)
             return None

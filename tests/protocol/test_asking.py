@@ -19,7 +19,7 @@ from polybus_protocol.feeds.market import MarketDialect
 from polybus_protocol.feeds.reading import Aside
 from polybus_protocol.profile import PROFILES
 from polybus_protocol.stream import Stream
-from polybus_protocol.subjects import FAMILIES, attribute_of, family_of, ids_of
+from polybus_protocol.subjects import FAMILIES, family_of, ids_of
 from polybus_protocol.wish import Wish
 
 from .samples import FRAMES, Samples
@@ -171,7 +171,7 @@ def refusal(**fields: Any) -> ControlError:
 @pytest.mark.parametrize("feed", BELONG)
 def test_which_fields_belong_to_which_feed(feed: str, field: str) -> None:
     """One that does not is refused by name, since it would be ignored; the answer says which do."""
-    fields = {"feed": feed} | ENOUGH[feed] | {field: FIELDS[field]}
+    fields: dict[str, Any] = {"feed": feed} | ENOUGH[feed] | {field: FIELDS[field]}
     if field in BELONG[feed]:
         check(Wish(**fields))
         return
@@ -274,7 +274,8 @@ def fits(wanted: str, token: str) -> bool:
 def gap_of(event: Event) -> Gap:
     """A gap on the stream of an event."""
     names = FAMILIES[family_of(event)]
-    return Gap("x", "resync", **dict(zip(map(attribute_of, names), ids_of(event), strict=True)))
+    ids = dict(zip(names, ids_of(event), strict=True))
+    return msgspec.convert({"type": "gap", "feed": "x", "reason": "resync"} | ids, Gap)
 
 
 def sampled(feed: str) -> list[tuple[str, Event]]:

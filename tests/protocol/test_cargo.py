@@ -55,13 +55,13 @@ def test_quiet_keys_are_live_as_they_are() -> None:
     """What may be silent for ever is not waited for."""
     cargo = Cargo(MarketDialect())
     venue = Stream("market", "market", (None, None))
-    assert not cargo.expects_data
+    expectations = [cargo.expects_data]
     cargo.take({VENUE: venue})
-    assert not cargo.expects_data
+    expectations.append(cargo.expects_data)
     assert cargo.awaited([VENUE, M1]) == [M1]
     assert venue.live
     cargo.take({M1: Stream("market", "market", (None, M1))})
-    assert cargo.expects_data
+    assert [*expectations, cargo.expects_data] == [False, False, True]
     assert cargo.quiet_keys == [VENUE]
 
 

@@ -1,5 +1,7 @@
 """A connection's conversation with the feeds besides the market feed, and what consumers receive of it."""
 
+from typing import Any
+
 import pytest
 
 from polybus_protocol.backoff import Verdict
@@ -47,6 +49,11 @@ def admitted(*keys: str) -> FeedConversation:
     return talk
 
 
+def proved(talk: FeedConversation) -> bool | None:
+    """Whether the venue knows who we are."""
+    return talk.session.is_authenticated
+
+
 def gaps_of(events: list[AnyEvent]) -> list[str]:
     """The subjects of the gaps, with their reasons."""
     return [
@@ -68,13 +75,13 @@ def test_nothing_is_said_before_we_are_admitted() -> None:
     talk.waits(talk.profile.first_data_timeout_s - 0.1)
     assert talk.doubts(BTC) == talk.says() == []
     assert talk.session.state is State.PROVING
-    assert talk.session.is_authenticated is False
+    assert proved(talk) is False
 
     assert talk.hears(AUTHED) == []
     (asked,) = talk.says()
     assert [each["channel"] for each in asked["subscriptions"]] == ["price.crypto", "price.crypto.twap"]
     assert [each["filter"]["symbol"] for each in asked["subscriptions"]] == ["btcusd", "btcusd"]
-    assert talk.session.is_authenticated is True
+    assert proved(talk) is True
     talk.wants(ETH)
     assert [message["op"] for message in talk.says()] == ["subscribe"]
 
@@ -120,15 +127,24 @@ def test_credentials_that_are_not_accepted(code: str, early: bool) -> None:
     assert talk.hears(AUTHED) == talk.says() == []
 
 
+def test_what_stands_behind_a_rejection_is_too_late() -> None:
+    """Nothing is published after the gaps that end the connection, but the reason."""
+    talk = admitted(BTC, ETH)
+    talk.hears(price(1))
+    events = talk.hears([refused("auth_expired"), price(2), price(3, "ethusd")])
+    assert outline(events) == ["gap: connection_lost", "Unknown"]
+    assert not any(stream.live for stream in talk.streams.values())
+
+
 @pytest.mark.parametrize("answer", [refused("auth_unavailable"), {"op": "challenge", "nonce": "x"}, "hm"])
-def test_no_answer_in_time(answer: object) -> None:
+def test_no_answer_in_time(answer: Any) -> None:
     """What settles nothing, as the venue's own trouble does, is waited out and tried anew on another socket."""
     talk = polybolt(BTC)
     talk.waits(4)
-    talk.hears(written(answer))  # type: ignore[arg-type]
+    talk.hears(written(answer))
     assert talk.session.state is State.PROVING
     talk.waits(5.9)
-    assert talk.session.ended is None
+    assert talk.session.next_deadline() == 10
     talk.waits(0.1)
     assert talk.session.ended == Ended("the venue has not accepted our credentials in 10 s", Verdict.RETRY)
     assert talk.says() == []
@@ -280,7 +296,7 @@ def test_each_market_of_an_account_is_a_stream() -> None:
 def test_what_is_told_twice_is_published_once() -> None:
     """By id and status; also on the next socket, since it belongs to the same connection.  All are counted."""
     talk = user(ACCOUNT)
-    frames = [fill(A), fill(A), fill(A, status="MINED"), [fill(A, "t2"), fill(A)]]
+    frames: list[Any] = [fill(A), fill(A), fill(A, status="MINED"), [fill(A, "t2"), fill(A)]]
     assert [len(talk.hears(frame)) for frame in frames] == [1, 0, 1, 1]
     duplicates = talk.session.duplicates  # to the letter, back to back: not even read
     talk.ends()
@@ -305,11 +321,11 @@ def test_an_account_may_do_nothing_for_days() -> None:
     """No watchdog asks for data; one that asks for a sign of life stays."""
     talk = user(ACCOUNT)
     talk.says()
-    assert talk.session.is_authenticated is None
+    assert proved(talk) is None
     assert talk.waits(3600, hearing=b"PONG") == []
     assert talk.says() == ["PING"] * 360
     talk.hears(order(A))
-    assert talk.session.is_authenticated is True
+    assert proved(talk) is True
     assert talk.waits(86_400, hearing=b"PONG") == []
     assert talk.session.state is State.OPEN
     assert outline(talk.waits(30)) == ["gap: connection_lost"]
@@ -431,7 +447,8 @@ def test_two_topics_on_one_stream_are_both_heard() -> None:
     assert len(talk.streams) == 1
     talk.says()
     talk.waits(120, hearing=written(rtds_price("btcusdt")))
-    assert asked(talk) == talk.tells() == []
+    assert asked(talk) == []
+    assert talk.tells() == []
 
     talk.drops("crypto_prices/*")
     (stream,) = talk.streams.values()

@@ -1,6 +1,7 @@
 """What a feed must be able to say and to read; the state machine that says it when is the same for all."""
 
 import enum
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Protocol, Self
@@ -33,40 +34,50 @@ class Dialect(Protocol):
     """
 
     @classmethod
+    @abstractmethod
     def spoken(cls, profile: FeedProfile, account: str | None, credentials: Credentials | None) -> Self:
         """The language as one connection speaks it."""
 
     @property
+    @abstractmethod
     def feed(self) -> str:
         """The feed's name."""
 
     @property
+    @abstractmethod
     def ping(self) -> str | None:
         """The text that keeps the connection alive; None where the server does the asking."""
 
     @property
+    @abstractmethod
     def proof(self) -> Proof:
         """Whether the feed wants to know who asks."""
 
     @property
+    @abstractmethod
     def words(self) -> Mapping[bytes, Word]:
         """What the plain-text frames of this feed mean."""
 
     @property
+    @abstractmethod
     def repeated(self) -> int:
         """How many events were left out because they had been read before."""
 
     @property
+    @abstractmethod
     def unknown_fields(self) -> Counter[str]:
         """How often each unknown field was met."""
 
     @property
+    @abstractmethod
     def has_snapshots(self) -> bool:
         """Whether asking for a key again brings a snapshot; where it does not, a doubt is only announced."""
 
+    @abstractmethod
     def is_quiet(self, key: str) -> bool:
         """Whether a key may be silent for ever without anything being wrong."""
 
+    @abstractmethod
     def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:
         """The keys, of those wanted, that an event answers, where keys are no streams.
 
@@ -76,18 +87,23 @@ class Dialect(Protocol):
             keys: what is wanted.
         """
 
+    @abstractmethod
     def admission(self) -> str | None:
         """The message that must be accepted before anything else; None unless `proof` is answered."""
 
+    @abstractmethod
     def opening(self, keys: Collection[str]) -> str | None:
         """The first message of a connection, which opens the subscription; None where there is none."""
 
+    @abstractmethod
     def subscribe(self, keys: Collection[str]) -> str | None:
         """The message that adds keys to an open subscription; None if these keys need none."""
 
+    @abstractmethod
     def unsubscribe(self, keys: Collection[str]) -> str | None:
         """The message that takes keys from an open subscription; None if these keys need none."""
 
+    @abstractmethod
     def read(self, frame: bytes) -> list[Keyed]:
         """Read one JSON frame; never raises for anything the venue may send."""
 
