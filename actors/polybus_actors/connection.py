@@ -174,6 +174,11 @@ class Connection:
         """Whether the venue was asked for a key on the socket that is open now."""
         return self.session is not None and self.session.state is State.OPEN and key in self.cargo.keys
 
+    def is_live(self, key: str) -> bool:
+        """Whether the socket is open, and a stream that answers the key is live."""
+        stands = self.phase in (Phase.OPEN, Phase.LIVE)
+        return stands and any(stream.live for stream in self.cargo.streams_of(key))
+
     async def run(self) -> None:
         """Serve until told to stop.  What fails in here is a bug, and the supervisor's to judge."""
         async with anyio.create_task_group() as tasks:

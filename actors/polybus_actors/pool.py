@@ -222,8 +222,12 @@ class Pool:
         return "the venue was asked and has sent nothing yet"
 
     def is_live(self, key: str) -> bool:
-        """Whether a key has delivered in the current epoch of one of its streams."""
-        return any(stream.live for stream in self.streams_of(key))
+        """Whether a key has delivered in the current epoch of one of its streams, and its socket still stands.
+
+        The stream of a price may be live by the word of another feed.
+        """
+        connection = self.carrier_of(key)
+        return connection is not None and connection.is_live(key)
 
     async def wait(self, keys: Collection[str], level: str, timeout_s: float) -> list[Missing]:
         """Wait until the venue was asked for all keys (`sent`), or all have delivered (`data`).

@@ -27,9 +27,7 @@ def connection_info(connection: Connection) -> ConnectionInfo:
         authenticated=connection.session.is_authenticated if connection.session else None,
         incarnation=connection.incarnation,
         assets=len(connection.cargo.keys),
-        live_assets=sum(
-            any(s.live for s in connection.cargo.streams_of(key)) for key in connection.cargo.keys
-        ),
+        live_assets=sum(map(connection.is_live, connection.cargo.keys)),
         frames=tally.frames,
         errors=tally.errors,
         last_frame_time=connection.last_frame_time,

@@ -6,7 +6,7 @@ begins with a gap, and what was lost on the way to NATS is covered by a gap that
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -143,7 +143,7 @@ class Consumer:
         if family.startswith("system"):
             self.system.append(event)
         elif family.startswith("unknown"):
-            self.unknown.append(event)
+            self.unknown.append(event | {"subject": message.subject})
         else:
             assert event["type"] == type_, message.subject
             self.streams.setdefault(key, StreamRecord(key)).take(event)
@@ -184,14 +184,24 @@ class Consumer:
         A stream is called as the simulator's ledger calls it: an asset or a market on the market feed, on the
         others the ids with slashes between.
         """
-        counts: Counter[tuple[str, str]] = Counter()
+        return Counter((stream, event["type"]) for stream, event in self._told(feed))
+
+    def events(self, feed: str, stream: str) -> list[dict[str, Any]]:
+        """Events received of a feed on one stream, in order, gaps apart; see `counts` for its name."""
+        return [event for name, event in self._told(feed) if name == stream]
+
+    def _told(self, feed: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for key, record in self.streams.items():
-            family, *ids = map(unquote, key.removeprefix(f"{self.prefix}.").split("."))
-            stream = "/".join(ids) if family != "market" else ids[0] if ids[1] == "_" else ids[1]
+            family = key.removeprefix(f"{self.prefix}.").partition(".")[0]
+            stream = self.stream_of(key)
             for event in record.events:
                 if event["type"] != "gap" and feed == FEED_OF.get(family, event.get("feed")):
-                    counts[stream, event["type"]] += 1
-        return counts
+                    yield stream, event
+
+    def stream_of(self, key: str) -> str:
+        """What the simulator's ledger calls the stream of a stream key."""
+        family, *ids = map(unquote, key.removeprefix(f"{self.prefix}.").split("."))
+        return "/".join(ids) if family != "market" else ids[0] if ids[1] == "_" else ids[1]
 
     async def flush(self) -> None:
         """Wait until all that the server has for us is taken in."""

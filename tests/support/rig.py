@@ -29,6 +29,7 @@ from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
 from polybus_services.simulator.ledger import Ledger
 from polybus_services.simulator.probe import AdminClient
+from polybus_services.simulator.venue import Link
 
 from .consumer import Consumer, consuming
 from .proxy import Proxy, proxy_to
@@ -191,6 +192,11 @@ class Rig:
         """The gateway's pool of that name: the feed, and the account where it has one."""
         (found,) = [pool for pool in self.gateway.pools if pool.name == name]
         return found
+
+    def links(self, feed: str) -> list[Link]:
+        """The venue's side of the connections to a feed."""
+        links = self.simulator.venue.links.values()
+        return [link for link in links if link.id.rpartition("-")[0] == feed]
 
     def _has_read_all(self) -> bool:
         """Whether each connection has read as many data frames as the venue has written to it."""
