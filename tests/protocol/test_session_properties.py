@@ -136,12 +136,18 @@ class Venue:
 
 
 class Ledger:
-    """What a consumer knows of the order of each stream."""
+    """What a consumer knows of the order of each stream.
 
-    def __init__(self) -> None:
+    Args:
+        reopens: streams may leave and come back.  One that comes back begins anew, in a later epoch, and has
+            nothing to announce: the last that was heard of it was a gap.
+    """
+
+    def __init__(self, *, reopens: bool = False) -> None:
         self.last: dict[str, tuple[int, int]] = {}
-        self.given_up: set[str] = set()
-        """Streams whose last event said that nobody wants them: after that, they may begin anew."""
+        self.reopens = reopens
+        self.ended: set[str] = set()
+        """Streams whose last event was a gap."""
 
     def enter(self, key: str, event: AnyEvent) -> None:
         """Take in one event; each breach of order is an assertion."""
@@ -149,16 +155,16 @@ class Ledger:
         if before is None or event.epoch != before[0]:
             assert event.seq == 1
             assert before is None or event.epoch > before[0]
-            told = isinstance(event, Gap) or key in self.given_up
+            told = isinstance(event, Gap) or (self.reopens and key in self.ended)
             assert before is None or told, "a later epoch begins with a gap"
         else:
             assert event.seq == before[1] + 1
             assert not isinstance(event, Gap), "a gap opens an epoch"
         self.last[key] = (event.epoch, event.seq)
-        if isinstance(event, Gap) and event.reason == "unsubscribed":
-            self.given_up.add(key)
+        if isinstance(event, Gap):
+            self.ended.add(key)
         else:
-            self.given_up.discard(key)
+            self.ended.discard(key)
 
 
 def take(talk: SteppingConversation, step: str, argument: Any) -> list[AnyEvent]:
@@ -459,7 +465,7 @@ def test_whatever_happens_on_a_feed(feed: str, data: st.DataObject) -> None:
     beginning = data.draw(st.sampled_from([[], busy]))
     steps = data.draw(feed_steps(keys, frames))
 
-    talk, venue, ledger = FeedConversation(feed, remembered=remembered), make_venue(), Ledger()
+    talk, venue, ledger = FeedConversation(feed, remembered=remembered), make_venue(), Ledger(reopens=True)
     wanted: set[str] = set()
     for step, argument in beginning + steps:
         was_closed = talk.session.state is State.CLOSED
