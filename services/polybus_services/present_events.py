@@ -182,7 +182,7 @@ def _order(event: Order) -> str:
     matched = f", {event.size_matched} matched" if event.size_matched not in (None, "0") else ""
     detail = f": {event.status_detail}" if event.status_detail else ""
     size = f"{event.side} {event.original_size or '?'} at {event.price or '?'}{matched}"
-    return f"{event.action.lower()} {short_id(event.id)}  {size}  {event.status}{detail}"
+    return f"{event.action.lower()} {size}  {event.status}{detail}  {short_id(event.id)}"
 
 
 def _trade(event: Trade) -> str:
@@ -193,7 +193,7 @@ def _trade(event: Trade) -> str:
     else:
         part = f"{event.side} {event.size or '?'} at {event.price or '?'}"
         part += f" as {event.trader_side.lower()}" if event.trader_side else ""
-    return f"{event.status} {short_id(event.id)}  {part}"
+    return f"{part}  {event.status}  {short_id(event.id)}"
 
 
 def _price(event: PriceUpdate | PriceSnapshot | PriceQuote) -> str:

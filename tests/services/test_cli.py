@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,11 +18,15 @@ from nats.aio.msg import Msg
 from polybus_protocol import Notice, __version__, encode_event, subject_for
 from polybus_services.cli import main
 from polybus_services.cli.commands import polybus as group
+from polybus_services.cli.control_commands import subscribe
 from polybus_services.cli.support import Invocation
 from polybus_services.cli.tail_command import JsonOutput, TextOutput, Viewer
+from polybus_services.cli.wishes import feed_meant
 from polybus_services.client import NatsUnreachable
 from polybus_services.nats_server import NatsServer
-from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
+from polybus_services.settings import variable_of
+from polybus_services.simulator import Pace, Simulator, SimulatorOptions, running_simulator
+from polybus_services.simulator.fault_kinds import fault_of
 
 from .terminal import PATIENCE_S, Running, environment, polybus, running
 
@@ -48,10 +53,15 @@ class Stage(msgspec.Struct):
 
 @pytest.fixture
 async def stage(nats: NatsServer) -> AsyncIterator[Stage]:
-    """A simulator, and a gateway in a process of its own that follows it."""
-    async with running_simulator(SimulatorOptions(markets=3, rate=200)) as simulator:
-        feed = {"POLYBUS_FEEDS__MARKET__URL": simulator.feeds["market"], "NATS_URL": nats.url}
-        async with running(["run", "--json"], **feed) as gateway:
+    """A simulator, and a gateway in a process of its own that follows it and has its first account."""
+    pace = Pace(price_s=0.05, comment_s=0.05, game_s=0.05)
+    async with running_simulator(SimulatorOptions(markets=3, rate=200, pace=pace)) as simulator:
+        settings = {variable_of(f"feeds.{feed}.url"): url for feed, url in simulator.feeds.items()}
+        alice, *_ = simulator.accounts
+        settings |= {
+            variable_of(f"accounts.alice.{name}"): alice[name] for name in ("api_key", "secret", "passphrase")
+        }
+        async with running(["run", "--json"], NATS_URL=nats.url, **settings) as gateway:
             await gateway.json()
             yield Stage(simulator, gateway, nats.url)
 
@@ -113,6 +123,25 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("subscribe 1 --ttl soon", "'soon' is not a time such as 90, 90s, 30m, 2h or 1d"),
         ("subscribe 1 --wait data --timeout 2h", "wait_timeout_s: "),
         ("subscribe @absent", "ids cannot be read from @absent: no such file or directory"),
+        ("subscribe --feed perps", "invalid value for '--feed'"),
+        (
+            "subscribe --symbol btcusd",
+            "--symbol could mean the feeds rtds and polybolt: say which with --feed",
+        ),
+        ("subscribe --type update", "--type update could mean the feeds rtds and polybolt"),
+        ("subscribe --league nfl --topic activity", "no feed takes --topic with --league"),
+        ("subscribe --account alice --type book", "no feed takes --account with --type book"),
+        ("subscribe --feed sports --symbol btcusd", "symbols: means nothing on the feed 'sports'"),
+        (
+            "subscribe --topic clob_user",
+            "the venue has retired 'clob_user' on this feed; subscribe to the feed 'user'",
+        ),
+        ("subscribe --topic nope", "topics: 'nope' is not one of activity, comments, crypto_prices"),
+        ("subscribe --feed rtds", "topics: name at least one of activity"),
+        ("subscribe --class gold --symbol x", "classes: 'gold' is not one of crypto, crypto_twap, equity"),
+        ("subscribe --feed polybolt", "symbols: name at least one, such as `btcusd`"),
+        ("tail --feed perps", "invalid value for '--feed' / '--family'"),
+        ("tail --feed sports --symbol btcusd", "--symbol means nothing to sports"),
         ("unsubscribe", "name either the ID of a subscription or an --owner"),
         ("unsubscribe a --owner b", "name either the ID of a subscription or an --owner"),
         ("tail a..b", "'a..b' is not a NATS subject"),
@@ -164,6 +193,47 @@ async def test_a_gateway_without_nats_is_status_3() -> None:
     assert "secret" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "feed"),
+    [
+        ("1", "market"),
+        (f"--market 0x{'ab' * 32}", "market"),
+        ("--type new_market", "market"),
+        ("--account alice", "user"),
+        (f"--market 0x{'ab' * 32} --type trade", "user"),
+        ("--type order", "user"),
+        ("--topic comments", "rtds"),
+        ("--event-slug fed", "rtds"),
+        ("--type trades", "rtds"),
+        ("--class equity --symbol aapl", "polybolt"),
+        ("--league nfl", "sports"),
+        ("--type sport_result", "sports"),
+        ("--feed sports", "sports"),
+        ("--feed rtds --topic crypto_prices --symbol btcusd", "rtds"),
+    ],
+)
+def test_the_feed_follows_from_what_is_given(arguments: str, feed: str) -> None:
+    """It needs to be named only where the rest does not tell."""
+    given = subscribe.make_context("subscribe", arguments.split()).params
+
+    assert (given.pop("feed") or feed_meant(given)) == feed
+
+
+def test_the_examples_of_subscribe_are_right(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each gets as far as asking NATS, which is not there."""
+    text = CliRunner().invoke(group, ["subscribe", "--help"]).output
+    examples = [
+        re.split(r" {2,}", line.strip())[0] for line in text.splitlines() if "  polybus subscribe" in line
+    ]
+
+    assert len(examples) > 8
+    for example in examples:
+        if "@" not in example:
+            arguments = example.replace("0xd7a1...", f"0x{'d7' * 32}").split()[1:]
+            status, _, err = said(capsys, *arguments, "--nats", "nats://127.0.0.1:1")
+            assert (status, "nothing listens there" in err) == (3, True), example
+
+
 def test_options_stand_before_or_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Both ways are common, so both work; `config` shows that they arrived."""
     before = said(capsys, "--nats", "nats://a", "--prefix", "p", "config", "--json")
@@ -182,6 +252,49 @@ def test_config_masks_secrets_also_for_people(capsys: pytest.CaptureFixture[str]
     assert status == 0
     assert "nats://***@a" in out
     assert "secret" not in out
+
+
+def test_config_says_what_will_not_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an account is no error, but is said in words; as JSON beside the key."""
+    monkeypatch.setenv("POLYBUS_ACCOUNTS__ALICE__SECRET", "open sesame")
+
+    status, out, err = said(capsys, "config")
+    assert (status, err) == (0, "")
+    assert "accounts.alice.secret: it is no base64" in out
+    assert "say in POLYBUS_ACCOUNTS__ALICE__API_KEY" in out
+    assert "sesame" not in out
+    shown = msgspec.json.decode(said(capsys, "config", "--json")[1])
+    assert shown["accounts.alice.secret"]["value"] == "***"
+    assert "builder" in shown["accounts.alice.secret"]["remark"]
+
+
+@pytest.mark.anyio
+async def test_a_gateway_says_what_will_not_work(nats: NatsServer) -> None:
+    """In its log, at the start; it runs nevertheless, and refuses what needs the account with 401."""
+    async with running(
+        ["run", "--json"],
+        NATS_URL=nats.url,
+        POLYBUS_GATEWAY__PROBE="false",
+        POLYBUS_ACCOUNTS__ALICE__SECRET="open sesame",
+    ) as gateway:
+        assert (await gateway.json())["accounts"] == ["alice"]
+        refused = await polybus("subscribe", "--feed", "user", NATS_URL=nats.url)
+        gateway.process.send_signal(signal.SIGTERM)
+        status, err = await gateway.end()
+
+    assert (refused.status, refused.out) == (1, "")
+    assert "POLYBUS_ACCOUNTS__ALICE__API_KEY, POLYBUS_ACCOUNTS__ALICE__PASSPHRASE" in refused.err
+    assert refused.err.endswith(" (401)\n")
+    assert refused.err.count("\n") == 1
+    assert status == 0
+    told = [
+        entry["message"] for line in err.splitlines() if (entry := json.loads(line))["level"] == "warning"
+    ]
+    assert any(text.startswith("accounts.alice.secret: it is no base64") for text in told)
+    assert any(text.startswith("accounts.alice.api_key: not set") for text in told)
+    assert "sesame" not in err
 
 
 # --- with everything -------------------------------------------------------------------------------
@@ -228,6 +341,87 @@ async def test_a_life_of_a_subscription(stage: Stage) -> None:
     gone = await polybus("unsubscribe", "bot", NATS_URL=nats)
     assert (gone.status, gone.out) == (1, "")
     assert "there is no subscription" in gone.err
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("arguments", "subject", "sight", "types"),
+    [
+        ("--account alice", "user.alice.*.>", "--account alice", {"order", "trade"}),
+        ("--topic activity", "activity.*.*.>", "--feed activity", {"trades", "orders_matched"}),
+        (
+            "--topic comments",
+            "comments.*.*.>",
+            "--feed comments",
+            {"comment_created", "comment_removed", "reaction_created", "reaction_removed"},
+        ),
+        (
+            "--topic crypto_prices --symbol BTC/USD",
+            "price.crypto.btcusd.>",
+            "--symbol btcusdt",
+            {"update", "snapshot"},
+        ),
+        ("--class equity --symbol AAPL", "price.equity.aapl.>", "--symbol aapl", {"update", "snapshot"}),
+        ("--feed sports", "sports.*.*.>", "--feed sports", {"sport_result"}),
+    ],
+    ids=["user", "activity", "comments", "prices", "polybolt", "sports"],
+)
+async def test_every_feed_from_subscribe_to_tail(
+    stage: Stage, arguments: str, subject: str, sight: str, types: set[str]
+) -> None:
+    """Asked for until there is data, listed, seen in the status, and looked at, as JSON and as text."""
+    nats = stage.nats
+    wanted = [*arguments.split(), "--id", "one", "--wait", "data", "--timeout", "30s"]
+
+    made = await polybus("subscribe", *wanted, "--json", NATS_URL=nats)
+    assert (made.status, made.err) == (0, "")
+    assert (made.json()["state"], made.json()["subjects"]) == ("data", [f"polymarket.v1.{subject}"])
+    feed = made.json()["feed"]
+    again = await polybus("subscribe", *wanted, NATS_URL=nats)
+    assert "subscription one stood already" in again.out
+    assert f"feed       {feed}" in again.out
+
+    listed = await polybus("subscriptions", "--assets", NATS_URL=nats)
+    assert f"{feed} alice" in listed.out if feed == "user" else feed in listed.out
+    status = (await polybus("status", NATS_URL=nats)).out
+    (connection,) = (line for line in status.splitlines() if line.lstrip().startswith("gw0-"))
+    login = "ok" if feed in ("user", "polybolt") else "-"
+    assert connection.split()[1:5] == [feed, "1", "live", login]
+
+    tail = await polybus("tail", *sight.split(), "--json", "--count", "5", NATS_URL=nats)
+    assert (tail.status, tail.err) == (0, "")
+    assert {json.loads(line)["type"] for line in tail.out.splitlines()} <= types
+    lines = await polybus("tail", *sight.split(), "--count", "5", NATS_URL=nats)
+    assert lines.err.endswith("5 events shown, 0 gaps seen, 0 jumps\n")
+    assert all(any(type_ in line for type_ in types) for line in lines.out.splitlines())
+
+
+@pytest.mark.anyio
+async def test_accounts_that_are_not_there_are_refused(stage: Stage) -> None:
+    """In one sentence with the variables to set, and 401."""
+    outcome = await polybus("subscribe", "--account", "carol", NATS_URL=stage.nats)
+
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("polybus: the gateway refused: account: there is no account 'carol'; set ")
+    assert "POLYBUS_ACCOUNTS__CAROL__API_KEY" in outcome.err
+    reply = await polybus("subscribe", "--account", "carol", "--json", NATS_URL=stage.nats)
+    error = json.loads(reply.err)["error"]
+    assert (error["code"], error["field"]) == (401, "account")
+
+
+@pytest.mark.anyio
+async def test_status_counts_what_nobody_could_read(stage: Stage) -> None:
+    """By kind, in words."""
+    await polybus("subscribe", "--feed", "sports", "--wait", "data", NATS_URL=stage.nats)
+    stage.simulator.venue.faults.switch_on(
+        "unknown-event", fault_of("unknown-event", {}), anyio.current_time()
+    )
+    seen = await polybus("tail", "--family", "unknown", "--count", "1", NATS_URL=stage.nats)
+    status = await polybus("status", NATS_URL=stage.nats)
+
+    assert "  unknown " in seen.out
+    (line,) = (line for line in status.out.splitlines() if "unknown events" in line)
+    assert int(line.split()[-1].replace(",", "")) > 0
 
 
 @pytest.mark.anyio

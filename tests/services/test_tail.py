@@ -1,5 +1,6 @@
 """Following streams as a consumer: what is a jump and what is not; and one line per event."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +24,24 @@ from polybus_protocol import (
     subject_for,
     type_of,
 )
+from polybus_protocol.events import CommentCreated
+from polybus_services.cli.sights import subjects_seen
 from polybus_services.order import LOST_ON_THE_WAY, Follower, Jump
 from polybus_services.present_events import event_line, jump_line
+
+from .events_of_all_feeds import (
+    ACTIVITY,
+    COMMENT,
+    GAME,
+    ORDER,
+    PRICE,
+    REACTION,
+    SNAPSHOT,
+    TRADE,
+    gaps_of_all_families,
+)
+
+replace = msgspec.structs.replace
 
 MARKET, ASSET = "0x" + "ab" * 32, "7" * 77
 
@@ -182,6 +199,25 @@ def test_no_loss_goes_unseen(breaks: list[bool], data: st.DataObject) -> None:
             "Did it? -> Yes",
         ),
         (gap(2, 1), "connection_lost"),
+        (ORDER, "placement BUY 12 at 0.45  LIVE  0xcdcdcd…cdcdcd"),
+        (
+            replace(ORDER, status="CANCELED", status_detail="MARKET_RESOLVED", size_matched="5"),
+            "placement BUY 12 at 0.45, 5 matched  CANCELED: MARKET_RESOLVED  0xcdcdcd…cdcdcd",
+        ),
+        (TRADE, "BUY 10 at 0.45 as maker  MATCHED  94d7ea…c6d8fa"),
+        (replace(TRADE, trader_side="TAKER"), "SELL 40 at 0.55 as taker  MATCHED  94d7ea…c6d8fa"),
+        (ACTIVITY, "BUY 619.8 at 0.9 by trader.3  Yes, Will the Fed cut?"),
+        (PRICE, "crypto btcusd  64027.87927712  (from pyth, by polybolt)"),
+        (
+            replace(PRICE, window_s=30, carried_forward=True, market_status="closed"),
+            "64027.87927712  (from pyth, by polybolt, mean of 30 s, carried forward, market closed)",
+        ),
+        (SNAPSHOT, "2 prices, the last 64000.1  (by rtds)"),
+        (replace(SNAPSHOT, points=[]), "0 prices  (by rtds)"),
+        (COMMENT, "Event 503925  trader.78: nice"),
+        (REACTION, "FIRE on comment 1763327 by 0xc61f15…0ffbcc"),
+        (GAME, "nfl 19439  LAC - BUF  3-16  Q4  5:18  InProgress"),
+        *((gap, "  connection_lost") for gap in gaps_of_all_families()),
         (Unknown(feed="market", kind="event", reason="new to us", raw="{}"), "event: new to us"),
         (
             ConnectionState(replica="gw0", id="c1", incarnation=2, feed="market", url="ws://x", state="live"),
@@ -196,6 +232,71 @@ def test_every_event_has_a_line(event: AnyEvent, says: str) -> None:
 
     assert type_of(event) in line
     assert line.endswith(says)
+
+
+@given(st.text())
+def test_what_people_write_stays_on_its_line(body: str) -> None:
+    """A comment can neither turn the line nor move the cursor, whatever is in it."""
+    line = event_line(replace(COMMENT, body=body)).plain
+
+    assert line.isprintable()
+    assert event_line(CommentCreated("Event", "1", "2", "\x1b[2J\n\u202e")).plain.isprintable()
+
+
+PREFIX = "polymarket.v1"
+
+
+@pytest.mark.parametrize(
+    ("feeds", "narrowing", "subjects"),
+    [
+        ([], {}, []),
+        (["market"], {}, ["market.>"]),
+        (["rtds"], {}, ["activity.>", "comments.>", "price.>"]),
+        (["polybolt", "price"], {}, ["price.>"]),
+        (["unknown", "system"], {}, ["unknown.>", "system.>"]),
+        ([], {"asset": ["7", "8"]}, ["market.*.7.>", "market.*.8.>"]),
+        ([], {"market": ["0xa"]}, ["market.0xa.>"]),
+        ([], {"asset": ["7"], "market": ["0xa"]}, ["market.*.7.>", "market.0xa.>"]),
+        ([], {"account": ["alice", "bob"]}, ["user.alice.>", "user.bob.>"]),
+        ([], {"account": ["alice"], "market": ["0xa"]}, ["user.alice.0xa.>"]),
+        (["user"], {"market": ["0xa"]}, ["user.*.0xa.>"]),
+        (["rtds"], {"market": ["0xa"]}, ["activity.*.0xa.>", "comments.>", "price.>"]),
+        ([], {"slug": ["a.b"]}, ["activity.a%2Eb.>"]),
+        ([], {"symbol": ["btcusd"]}, ["price.*.btcusd.>"]),
+        ([], {"symbol": ["AAPL"]}, ["price.*.aapl.>"]),
+        ([], {"symbol": ["BTC/USD"]}, ["price.*.btcusd.>", "price.*.btc%2Fusd.>"]),
+        ([], {"symbol": ["BRK-B"]}, ["price.*.brkb.>", "price.*.brk-b.>"]),
+        ([], {"league": ["NFL"]}, ["sports.nfl.>"]),
+        (["sports", "user"], {"league": ["nfl"]}, ["sports.nfl.>", "user.>"]),
+    ],
+)
+def test_options_become_subjects(
+    feeds: list[str], narrowing: dict[str, list[str]], subjects: list[str]
+) -> None:
+    """Each narrows the families that have its id; a feed stands for the families it brings."""
+    assert list(subjects_seen(feeds, narrowing, PREFIX)) == [f"{PREFIX}.{subject}" for subject in subjects]
+
+
+@pytest.mark.parametrize(
+    ("event", "narrowing"),
+    [
+        (ORDER, {"account": ["alice"]}),
+        (TRADE, {"account": ["alice"], "market": [MARKET]}),
+        (ACTIVITY, {"slug": ["fed-decision"]}),
+        (PRICE, {"symbol": ["BTCUSDT"]}),
+        (SNAPSHOT, {"symbol": ["btc/usd"]}),
+        (GAME, {"league": ["NFL"]}),
+        (trade(1, 1), {"asset": [ASSET]}),
+    ],
+)
+def test_what_options_mean_is_where_events_are(event: Event, narrowing: dict[str, list[str]]) -> None:
+    """One of the subjects, `*` standing for any token, is that of the event."""
+    tokens = subject_for(event).split(".")
+
+    assert any(
+        all(own in ("*", ">", token) for own, token in zip(subject.split("."), tokens, strict=False))
+        for subject in subjects_seen([], narrowing, PREFIX)
+    )
 
 
 def test_a_jump_has_a_line_that_is_seen() -> None:

@@ -23,8 +23,8 @@ from polybus_protocol.subjects import family_of
 from polybus_services.present import short_id
 from polybus_services.present_events import summary
 
-REMEMBERED_ORDERS = 4
-"""Orders and trades that are shown."""
+REMEMBERED_ORDERS = 5
+"""Orders and trades that a snapshot has."""
 
 _FEED_OF_FAMILY = {"activity": "rtds", "comments": "rtds"}
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from itertools import zip_longest
 from typing import Protocol
 
 import msgspec
@@ -16,8 +17,8 @@ from polybus_services.demo.around import Around, PriceRow
 from polybus_services.demo.picture import MarketRow, Snapshot
 from polybus_services.demo.reckoning import Summary
 
-PANEL_LINES = 4
-"""Lines of each of the small panels: as many as there are orders remembered."""
+PANEL_LINES = 3
+"""Lines of each of the small panels; so, all of them fit a terminal of 24 lines."""
 
 LEAST_MARKETS = 3
 """Rows of the market table before any panel may have room; with many lines it takes what is left over."""
@@ -121,7 +122,7 @@ class LiveOutput:
 def live_view(snapshot: Snapshot, height: int) -> RenderableType:
     """The whole view.  What does not fit so many lines would flicker, so the least important is left out."""
     feeds, around = _feeds(snapshot), snapshot.around
-    panels = {
+    panels: dict[str, RenderableType] = {
         "user": _side_by_side(_panel("orders and trades", _user(around)), _panel("prices", _prices(around))),
         "around": _side_by_side(
             _panel(_activity_title(around), _activity(around)), _panel("games", _games(around))
@@ -150,7 +151,7 @@ def live_view(snapshot: Snapshot, height: int) -> RenderableType:
 
 def summary_view(summary: Summary) -> RenderableType:
     """The closing summary: a row per feed, and in words whether it all agrees."""
-    columns = ("frames sent", "received", "events sent", "published", "arrived", "gaps")
+    columns = ("frames sent", "frames received", "events sent", "events published", "events received", "gaps")
     grid = present.table("feed", *columns, numbers=columns)
     for row in summary.feeds:
         grid.add_row(
@@ -163,8 +164,6 @@ def summary_view(summary: Summary) -> RenderableType:
     more = (summary.events_published, summary.events_received, summary.gaps)
     grid.add_row("all", *(f"{count:,}" for count in (*totals, *more)), style="bold")
     notes = [
-        ("sent by the simulator", "frames, received by the gateway; and events in them"),
-        ("published by the gateway", "events, which arrived at the consumer"),
         ("gaps published", f"{summary.gaps_published:,}"),
         ("jumps that no gap explains", f"{summary.jumps:,}"),
     ]
@@ -260,19 +259,29 @@ def _markets(markets: list[MarketRow], lines: int) -> RenderableType:
 
 
 def _user(around: Around) -> RenderableType:
-    return _lines([Text.assemble((f"{one.type} ", "bold"), one.text) for one in around.user], "nothing yet")
+    return _lines(
+        [Text.assemble((f"{one.type} ", "bold"), one.text) for one in around.user[-PANEL_LINES:]],
+        "nothing yet",
+    )
 
 
 def _prices(around: Around) -> RenderableType:
-    """The prices that two feeds tell first, one line for both."""
-    by_symbol: dict[tuple[str, str], list[PriceRow]] = {}
+    """Those of each feed and class in turn, so that of many something shows."""
+    by_class: dict[tuple[str, str], list[PriceRow]] = {}
     for row in around.prices:
-        by_symbol.setdefault((row.class_, row.symbol), []).append(row)
-    grid = _grid()
-    for (_, symbol), rows in sorted(by_symbol.items(), key=lambda item: -len(item[1]))[:PANEL_LINES]:
-        told = ", ".join(f"{row.value or '-'} {row.source or row.feed}" for row in rows)
-        grid.add_row(Text(symbol, style="bold"), Text(told, overflow="ellipsis", no_wrap=True))
-    return grid if by_symbol else Text("nothing yet", style="dim")
+        by_class.setdefault((row.feed, row.class_), []).append(row)
+    turns = zip_longest(*by_class.values())
+    shown = [row for turn in turns for row in turn if row is not None][:PANEL_LINES]
+    return _lines(
+        [
+            Text.assemble(
+                (f"{row.symbol} ", "bold"),
+                f"{row.value or '-'}  {row.source or '?'}, {row.feed} {row.class_}",
+            )
+            for row in shown
+        ],
+        "nothing yet",
+    )
 
 
 def _activity_title(around: Around) -> str:
