@@ -199,12 +199,13 @@ def show(config: Config) -> dict[str, dict[str, object]]:
     >>> show(Config())["nats.url"]
     {'value': 'nats://127.0.0.1:4222', 'source': 'default'}
     """
-    remarked = remarks(config)
-    return {
+    shown: dict[str, dict[str, object]] = {
         key: {"value": _masked(key, value), "source": config.sources.get(key, "default")}
-        | ({"remark": remarked[key]} if key in remarked else {})
         for key, value in _settings(config).values().items()
     }
+    for key, remark in remarks(config).items():
+        shown[key]["remark"] = remark
+    return shown
 
 
 def remarks(config: Config) -> dict[str, str]:

@@ -207,7 +207,7 @@ def subscriptions(listed: Sequence[SubscriptionInfo], *, with_assets: bool) -> R
     if not listed:
         return Text("no subscriptions")
     numbers = ("live", "events")
-    columns = ["id", "owner", "feed", "types", "live", "events", "last event", "created", "lasts"]
+    columns = ["id", "owner", "feed", "types", "live", "events", "last event", "lasts"]
     grid = table(*columns, numbers=numbers)
     for one in listed:
         whole = one.live_count == one.asset_count
@@ -219,8 +219,7 @@ def subscriptions(listed: Sequence[SubscriptionInfo], *, with_assets: bool) -> R
             Text(f"{one.live_count}/{one.asset_count}", style="green" if whole else "yellow"),
             f"{one.events_received:,}",
             ago(one.last_event_time),
-            ago(one.created),
-            "until dropped" if one.expires is None else _left(one.expires),
+            "until dropped" if one.expires is None else duration(one.expires / 1e9 - time.time()),
         )
     if not with_assets:
         return grid
@@ -261,11 +260,11 @@ def status(reply: StatusReply) -> RenderableType:
 
 
 def connections(reply: StatusReply, now: int) -> RenderableType:
-    """The gateway's connections to the venue, one a row."""
+    """The gateway's connections to the venue, one a row, and where they go."""
     if not reply.connections:
         return Text("\nno connections: nobody has subscribed to anything\n", style="dim")
     numbers = ("#", "live", "frames", "errors")
-    columns = ["connection", "feed", "#", "state", "login", "live", "frames", "errors", "last data", "url"]
+    columns = ["connection", "feed", "#", "state", "login", "live", "frames", "errors", "last data"]
     grid = table(*columns, numbers=numbers)
     for one in reply.connections:
         shown = state(one.state)
@@ -281,9 +280,9 @@ def connections(reply: StatusReply, now: int) -> RenderableType:
             f"{one.frames:,}",
             f"{one.errors:,}",
             ago(one.last_data_time, now),
-            one.url,
         )
-    return grid
+    urls = {one.feed: one.url for one in reply.connections}
+    return Group(grid, facts((f"feed {feed}", Text(url)) for feed, url in urls.items()))
 
 
 LOGIN: Mapping[bool | None, Text] = {

@@ -484,6 +484,24 @@ async def test_tail_tells_of_jumps(capsys: pytest.CaptureFixture[str], types: fr
 
 
 @pytest.mark.anyio
+async def test_tail_cuts_lines_at_the_width_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event is one line there too; a pipe gets all of it."""
+    event = Notice(replica="gw0", level="info", text="word " * 40, epoch=1, seq=1)
+    message = Msg(_client=Client(), subject=subject_for(event), data=encode_event(event))
+
+    TextOutput(Invocation()).event(message, event)
+    assert capsys.readouterr().out.count("word") == 40
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    TextOutput(Invocation()).event(message, event)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "word" in line
+    assert "…" in line
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_simulate_stays_until_told_to_stop(number: signal.Signals) -> None:
     """One ready line, then silence; Ctrl-C and SIGTERM are its ordinary end."""

@@ -187,7 +187,8 @@ async def subscriptions(
 Examples:
   polybus status
   polybus status --watch
-  polybus status --json | jq '.connections[] | {id, state, last_data_time}'
+  polybus status --json | jq '.connections[] | {id, feed, state, authenticated, last_data_time}'
+  polybus status --json | jq '.unknown, .unknown_fields'
 """
 )
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C; with --json a line each second.")

@@ -30,6 +30,7 @@ Examples:
   polybus run                                    the venue's feeds, NATS on this machine
   polybus run --nats nats://nats.internal:4222 --config gateway.toml
   POLYBUS_FEEDS__MARKET__URL=ws://127.0.0.1:8765/ws/market polybus run
+  POLYBUS_ACCOUNTS__ALICE__SECRET_FILE=/run/secrets/alice polybus run     and so on, for user and polybolt
   polybus run --json > gateway.json &            one line, once it is ready
 
 It ends at SIGTERM or Ctrl-C: what it has is published, what was asked is answered, sockets are closed.
@@ -70,7 +71,7 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
 Examples:
   polybus simulate                               20 markets on a free port
   polybus simulate --port 8765 --seed 7 --markets 1000 --speed 5
-  polybus simulate --json > simulator.json &     one line with all addresses and ids, once it is ready
+  polybus simulate --json > simulator.json &     one line with all addresses, ids and accounts, once it is ready
   curl -X PUT http://127.0.0.1:8765/admin/faults/drop     cut every connection
 
 The same seed gives the same markets and the same story.
@@ -104,7 +105,7 @@ async def simulate(
 ) -> None:
     """Run the venue in a box, to test against.
 
-    A market feed with real sockets, consistent books, and faults on demand.
+    All five feeds with real sockets, consistent with each other, accounts to log in with, and faults on demand.
     """
     from polybus_services.simulator import SimulatorOptions, ready_line, running_simulator
 

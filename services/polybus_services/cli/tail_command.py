@@ -133,8 +133,12 @@ class TextOutput:
         self._notes.print(Text(text, style="dim"), soft_wrap=True)
 
     def _print(self, line: Text) -> None:
-        # A terminal gets what fits in its width; a file or a pipe gets all of it.
-        self._events.print(line, soft_wrap=not self._events.is_terminal)
+        # A terminal gets what fits in its width; a file or a pipe gets all of it.  Said here, since rich forgets
+        # what the line says of itself.
+        if self._events.is_terminal:
+            self._events.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            self._events.print(line, soft_wrap=True)
 
 
 class JsonOutput:
