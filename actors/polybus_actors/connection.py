@@ -44,6 +44,10 @@ MUTE_ENDS = 3
 doubted and dialled seldom: one or two are accidents (py-clob-client issues 204 and 206)."""
 
 
+LONG_HELD_S = 60.0
+"""Seconds after which a quiet socket is no accident: what refuses credentials hangs up at once."""
+
+
 class Phase(enum.Enum):
     """Where a connection stands, as `status` shows it."""
 
@@ -248,6 +252,7 @@ class Connection:
             self.cargo,
         )
         session.resume(anyio.current_time())
+        opened_at = anyio.current_time()
         self._enter(Phase.OPEN, None)
         self._follow_up()
         try:
@@ -260,7 +265,11 @@ class Connection:
             self._end_session("the connection's actor ended", Verdict.RETRY)
             with anyio.CancelScope(shield=True):
                 await self._close(wire, polite=self._stopping)
-        self._had_data = session.has_data
+        # Where silence is no sign of anything, a socket that held for long is as good as one that delivered.
+        held = not session.cargo.expects_data and anyio.current_time() >= opened_at + LONG_HELD_S
+        self._had_data = session.has_data or held
+        if held:
+            self._backoff.data_seen()
         assert session.ended is not None
         return session.ended.reason, session.ended.verdict
 

@@ -25,7 +25,7 @@ from polybus_protocol.feeds.market import FEED, VENUE
 from polybus_protocol.interest import Interest, Steps
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.replies import Missing
-from polybus_protocol.signals import Live, Overdue, Signal, Tapped
+from polybus_protocol.signals import Declined, Live, Overdue, Signal, Tapped
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import ids_of, stream_key
 
@@ -113,6 +113,7 @@ class Pool:
         self.reconnects = 0
         self.last_reconnect_time: int | None = None
 
+        self._declined: dict[str, str] = {}
         self._replica = replica
         self._make_dialect = make_dialect
         self._outbox = outbox
@@ -212,6 +213,8 @@ class Pool:
         if connection.phase not in (Phase.OPEN, Phase.LIVE):
             because = f": {connection.reason}" if connection.reason else ""
             return f"its connection {connection.id} is {connection.phase.value}{because}"
+        if key in self._declined:
+            return self._declined[key]
         if key in self.overdue:
             return (
                 "the venue was asked more than once and sent nothing: "
@@ -268,6 +271,8 @@ class Pool:
         for number, released in self._assignment.release(keys).items():
             connection = self.connections[number]
             self.overdue.difference_update(released)
+            for key in released:
+                self._declined.pop(key, None)
             if number in self._assignment.connections:
                 await connection.mailbox.ask(Drop(released))
             else:
@@ -356,6 +361,10 @@ class Pool:
             match signal:
                 case Live(key):
                     self.overdue.discard(key)
+                    self._declined.pop(key, None)
+                case Declined(keys, reason):
+                    logger.warning("%s: %s", ", ".join(keys), reason)
+                    self._declined |= dict.fromkeys(keys, reason)
                 case Overdue(key, waited_s):
                     if key not in self.overdue:
                         logger.warning("no data for asset %s in %.0f s; asking again", key, waited_s)

@@ -1,12 +1,6 @@
 """A gateway as a whole: how it starts, carries much, drains, and comes back after a crash."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +16,9 @@ from polybus_services.simulator import SimulatorOptions, running_simulator
 from polybus_services.simulator.probe import AdminClient
 
 from ..support.consumer import Consumer, Refused, consuming
-from ..support.rig import QUICK_FEEDS, Rig, rigged
+from ..support.five import venue
+from ..support.process import gateway_process
+from ..support.rig import Rig, rigged
 
 pytestmark = [
     pytest.mark.anyio,
@@ -137,76 +133,6 @@ async def test_two_thousand_assets() -> None:
 # --- as a process ----------------------------------------------------------------------------------
 
 
-class Process:
-    """`polybus run` in a process of its own."""
-
-    def __init__(self, process: anyio.abc.Process) -> None:
-        self.process = process
-        self.ready: dict[str, Any] = {}
-        self.log = b""
-
-    async def listen(self) -> None:
-        """Read its log, or it would stand still when the pipe is full."""
-        assert self.process.stderr is not None
-        async for chunk in self.process.stderr:
-            self.log += chunk
-
-
-@asynccontextmanager
-async def gateway_process(
-    nats_url: str,
-    urls: Mapping[str, str],
-    folder: Path,
-    accounts: Sequence[Mapping[str, str]] = (),
-) -> AsyncIterator[Process]:
-    """A gateway process that is ready, killed at the end of the block if it is still there.
-
-    Args:
-        nats_url: where NATS is.
-        urls: where each feed is.
-        folder: for its configuration.
-        accounts: as the simulator tells them; PolyBolt is asked as the first.
-    """
-    lines = [f'[nats]\nurl = "{nats_url}"']
-    for feed, url in urls.items():
-        settings = msgspec.to_builtins(msgspec.structs.replace(QUICK_FEEDS[feed], url=url))
-        backoff = settings.pop("backoff")
-        lines += [f"[feeds.{feed}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
-        lines += [f"[feeds.{feed}.backoff]", *(f"{key} = {value}" for key, value in backoff.items())]
-    if accounts:
-        lines += ["[prices]", f'account = "{accounts[0]["label"]}"']
-    for account in accounts:
-        lines += [f"[accounts.{account['label']}]"]
-        lines += [f'{field} = "{account[field]}"' for field in ("api_key", "secret", "passphrase")]
-    config = folder / "gateway.toml"
-    config.write_text("\n".join(lines))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("POLYBUS_", "NATS_"))}
-    process = await anyio.open_process(
-        [sys.executable, "-m", "polybus_services", "run", "--json", "--config", str(config)],
-        stdin=subprocess.DEVNULL,
-        env=environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    running = Process(process)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(running.listen)
-        try:
-            with anyio.fail_after(20):
-                assert process.stdout is not None
-                line = b""
-                while b"\n" not in line:
-                    line += await process.stdout.receive()
-                running.ready = json.loads(line)
-            yield running
-        finally:
-            if process.returncode is None:
-                process.kill()
-            with anyio.CancelScope(shield=True):
-                await process.wait()
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await process.aclose()
-
-
 async def test_sigterm(nats: NatsServer, tmp_path: Path) -> None:
     """SIGTERM drains: gaps on every stream, sockets closed with 1000, exit status 0, within ten seconds."""
     with anyio.fail_after(60):
@@ -274,3 +200,59 @@ async def _silence(consumer: Consumer) -> None:
             except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
                 break
     await consumer.client.flush()
+
+
+async def test_five_feeds_resume(nats: NatsServer, tmp_path: Path) -> None:
+    """What was wanted of every feed is wanted again after a kill; each stream of it begins with a `restart` gap."""
+    wishes: list[dict[str, Any]] = [
+        {"feed": "user", "account": "alice"},
+        {"feed": "user", "account": "bob"},
+        {"feed": "rtds", "topics": ["activity", "comments", "crypto_prices"]},
+        {"feed": "polybolt", "symbols": ["btcusd", "ethusd"]},
+        {"feed": "sports"},
+    ]
+    ids = ["market", "alice", "bob", "rtds", "polybolt", "sports"]
+    with anyio.fail_after(90):
+        async with (
+            running_simulator(venue(paused=False, rate=400)) as simulator,
+            consuming(nats.url) as consumer,
+        ):
+            admin, accounts = AdminClient(simulator.admin), simulator.accounts
+
+            def families() -> set[str]:
+                return {key.split(".")[2] for key in consumer.streams}
+
+            async with gateway_process(nats.url, simulator.feeds, tmp_path, accounts) as gateway:
+                for id_, wish in zip(ids, [{"assets": simulator.assets}, *wishes], strict=True):
+                    await consumer.ask("subscribe", **wish, id=id_, wait="sent")
+                await admin.ask("POST", "/step", {"seconds": 60})
+                every = {"market", "user", "activity", "comments", "price", "sports"}
+                await consumer.until(lambda: families() == every)
+                gateway.process.kill()
+                await gateway.process.wait()
+            await _silence(consumer)
+            marks = {key: len(record.events) for key, record in consumer.streams.items()}
+            async with gateway_process(nats.url, simulator.feeds, tmp_path, accounts) as gateway:
+                assert gateway.ready["restored"] == 6
+                listed = (await consumer.ask("subscriptions"))["subscriptions"]
+                assert sorted(s["id"] for s in listed) == sorted(ids)
+                resumed: dict[str, list[Any]] = {}
+
+                def has_resumed() -> bool:
+                    for key, record in consumer.streams.items():
+                        if since := record.events[marks.get(key, 0) :]:
+                            resumed[key] = since
+                    return {key.split(".")[2] for key in resumed} == every
+
+                with anyio.fail_after(30):
+                    while not has_resumed():
+                        await admin.ask("POST", "/step", {"seconds": 10})
+                for key, since in resumed.items():
+                    is_remembered = not key.endswith("._") or ".market." not in key
+                    if is_remembered:
+                        told = (since[0]["type"], since[0].get("reason"), since[0]["seq"])
+                        assert told == ("gap", "restart", 1), key
+                consumer.check()
+                secrets = [account[field] for account in accounts for field in ("secret", "passphrase")]
+                assert not any(secret.encode() in gateway.log for secret in secrets)
+                assert not any(secret in payload for secret in secrets for payload in consumer.payloads)

@@ -130,6 +130,8 @@ class Consumer:
         self.system: list[dict[str, Any]] = []
         self.unknown: list[dict[str, Any]] = []
         self.received = 0
+        self.payloads: list[str] = []
+        """All payloads, as they came."""
         self._news = anyio.Event()
 
     async def take(self, message: Msg) -> None:
@@ -139,6 +141,7 @@ class Consumer:
         if family.startswith("control"):
             return
         event = json.loads(message.data)
+        self.payloads.append(message.data.decode())
         self.received += 1
         if family.startswith("system"):
             self.system.append(event)

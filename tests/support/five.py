@@ -41,7 +41,7 @@ EQUITIES = ("aapl", "nvda")
 
 def wishes(rig: Rig, feed: str) -> list[dict[str, Any]]:
     """The requests that together want about all that a feed can give."""
-    return {
+    by_feed: dict[str, list[dict[str, Any]]] = {
         "market": [{"assets": rig.assets}],
         "user": [{"feed": "user", "account": label} for label in ("alice", "bob")],
         "rtds": [{"feed": "rtds", "topics": list(TOPICS)}],
@@ -50,7 +50,8 @@ def wishes(rig: Rig, feed: str) -> list[dict[str, Any]]:
             {"feed": "polybolt", "symbols": list(EQUITIES), "classes": ["equity", "equity_twap"]},
         ],
         "sports": [{"feed": "sports"}],
-    }[feed]
+    }
+    return by_feed[feed]
 
 
 def said(rig: Rig, feed: str) -> list[list[object]]:
@@ -69,13 +70,14 @@ def said(rig: Rig, feed: str) -> list[list[object]]:
         for class_, symbol in pairs
     ]
     topics = [{"topic": topic, "type": "*"} for topic in TOPICS]
-    return {
+    by_feed: dict[str, list[list[object]]] = {
         "market": [[{"assets_ids": rig.assets, "type": "market", "custom_feature_enabled": True}]],
         "user": [[{"type": "user", "auth": auth}] for auth in auths],
         "rtds": [[{"action": "subscribe", "subscriptions": topics}]],
         "polybolt": [[{"op": "auth", "auth": auths[0]}, {"op": "subscribe", "subscriptions": items}]],
         "sports": [[]],
-    }[feed]
+    }
+    return by_feed[feed]
 
 
 async def follow(rig: Rig, *feeds: str, **more: Any) -> None:
@@ -96,23 +98,24 @@ async def is_served(rig: Rig, *feeds: str) -> None:
         await rig.consumer.until(lambda: all(rig.consumer.of(asset).is_trusted for asset in rig.assets))
 
 
-def _manners[M](rig: Rig, kind: type[M]) -> list[M]:
+def manners_of[M](rig: Rig, kind: type[M]) -> list[M]:
+    """The venue's side of the connections of one kind."""
     return [manners for manners in rig.simulator.venue.links if isinstance(manners, kind)]
 
 
 def _serves_user(rig: Rig) -> bool:
-    live = [each for each in _manners(rig, UserManners) if each.state is State.LIVE]
+    live = [each for each in manners_of(rig, UserManners) if each.state is State.LIVE]
     return {each.account.label for each in live if each.account} == {"alice", "bob"}
 
 
 def _serves_rtds(rig: Rig) -> bool:
     return any(
-        {topic for topic, _ in each.subscriptions} == set(TOPICS) for each in _manners(rig, RtdsManners)
+        {topic for topic, _ in each.subscriptions} == set(TOPICS) for each in manners_of(rig, RtdsManners)
     )
 
 
 def _serves_polybolt(rig: Rig) -> bool:
-    return any(len(each.following) == 10 for each in _manners(rig, PolyboltManners))
+    return any(len(each.following) == 10 for each in manners_of(rig, PolyboltManners))
 
 
 SERVED: dict[str, Callable[[Rig], bool]] = {

@@ -43,7 +43,7 @@ QUICK = FeedProfile(
     close_timeout_s=1.0,
     dial_timeout_s=2.0,
     dial_interval_s=0.01,
-    backoff=BackoffPolicy(first_s=0.05, longest_s=0.2, later_s=0.3),
+    backoff=BackoffPolicy(first_s=0.05, longest_s=0.2, later_s=0.3, spread_s=0.3),
 )
 """Impatient with what goes wrong.  A paused simulator is silent, so patience with live data stays as it is."""
 

@@ -118,8 +118,8 @@ def _market(frame: Any) -> Iterator[tuple[str, Fact]]:
             own = {} if "tick_size" in element else {"hash": element["hash"], "source_time": time}
             yield element["asset_id"], {"type": kind, **own, **levels}
         elif kind in ("last_trade_price", "best_bid_ask", "tick_size_change"):
-            names = {"price", "size", "side", "transaction_hash", "best_bid", "best_ask", "new_tick_size"}
-            yield element["asset_id"], {"type": kind} | {n: element[n] for n in names & element.keys()}
+            shown = {"price", "size", "side", "transaction_hash", "best_bid", "best_ask", "new_tick_size"}
+            yield element["asset_id"], {"type": kind} | {n: element[n] for n in shown & element.keys()}
 
 
 def _user(frame: Any) -> Iterator[tuple[str, Fact]]:
