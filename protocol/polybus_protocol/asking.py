@@ -27,7 +27,7 @@ from .feeds.market import VENUE
 from .feeds.polybolt import key_for
 from .feeds.prices import plain_symbol
 from .feeds.sports import EVERY_GAME
-from .feeds.user import ACCOUNT
+from .feeds.user import ACCOUNT, asset_key
 from .subjects import asset_pattern, encode_token
 from .wish import Wish
 
@@ -181,7 +181,8 @@ def _check_market(wish: Wish) -> None:
 
 def _user_subjects(wish: Wish, prefix: str) -> list[str]:
     head = f"{prefix}.user.{encode_token(wish.account)}"
-    markets = [encode_token(market) for market in wish.markets] or ["*"]
+    # Subjects name no asset here, so whoever wants some listens to all markets and looks.
+    markets = ["*"] if wish.assets or not wish.markets else [encode_token(market) for market in wish.markets]
     return [f"{head}.{market}.{last}" for market in markets for last in _with_gap(wish.types)]
 
 
@@ -205,6 +206,7 @@ def _rtds_keys(wish: Wish) -> list[str]:
         if topic == "activity":
             filters = [f"?event_slug={slug}" for slug in wish.event_slugs]
             filters += [f"?market={market}" for market in wish.markets]
+            filters += [f"?asset={asset}" for asset in wish.assets]
         elif topic in _PRICE_TOPICS:
             filters = [f"?symbol={plain_symbol(symbol, _CLASS_OF_TOPIC[topic])}" for symbol in wish.symbols]
         # A price topic sends its snapshot under a type of its own, and it belongs to the prices.
@@ -220,6 +222,7 @@ def _rtds_subjects(wish: Wish, prefix: str) -> list[str]:
         if topic == "activity":
             slugs = [f"{encode_token(slug)}.*" for slug in wish.event_slugs]
             slugs += [f"*.{encode_token(market)}" for market in wish.markets]
+            slugs = [] if wish.assets else slugs
             subjects += [f"{prefix}.activity.{ids}.{last}" for ids in slugs or ["*.*"] for last in lasts]
         elif topic == "comments":
             subjects += [f"{prefix}.comments.*.*.{last}" for last in lasts]
@@ -248,10 +251,9 @@ def _check_rtds(wish: Wish) -> None:
     topics = _topics(wish)
     if not topics:
         raise bad("topics", f"name at least one of {', '.join(_RTDS_TYPES)}, or types that tell")
-    if (wish.event_slugs or wish.markets) and "activity" not in topics:
-        raise bad(
-            "event_slugs" if wish.event_slugs else "markets", "only the topic `activity` can be narrowed so"
-        )
+    for field in ("event_slugs", "markets", "assets"):
+        if getattr(wish, field) and "activity" not in topics:
+            raise bad(field, "only the topic `activity` can be narrowed so")
     if wish.symbols and not set(topics) & set(_PRICE_TOPICS):
         raise bad("symbols", "only the price topics can be narrowed so")
 
@@ -331,13 +333,13 @@ ASKING: Mapping[str, Asking] = MappingProxyType(
             _check_market,
         ),
         "user": Asking(
-            frozenset({"account", "markets"}),
+            frozenset({"account", "markets", "assets"}),
             _types(USER_EVENTS),
-            lambda wish: wish.markets or [ACCOUNT],
+            lambda wish: [*wish.markets, *map(asset_key, wish.assets)] or [ACCOUNT],
             _user_subjects,
         ),
         "rtds": Asking(
-            frozenset({"topics", "event_slugs", "markets", "symbols"}),
+            frozenset({"topics", "event_slugs", "markets", "assets", "symbols"}),
             tuple(dict.fromkeys(type_ for types in _RTDS_TYPES.values() for type_ in types)),
             _rtds_keys,
             _rtds_subjects,

@@ -107,7 +107,7 @@ class Cargo:
     def adopted_events(self) -> Counter[str]:
         """Events of adopted streams by type, gaps included."""
         gap = type_of(Gap)
-        gaps = sum(self.streams[own].counts()[gap] for own in self._adopted)
+        gaps = sum(self._gaps_of(self.streams[own]) for own in self._adopted)
         return self._events + Counter({gap: self._past_gaps + gaps})
 
     def awaited(self, keys: Iterable[str]) -> list[str]:
@@ -132,4 +132,8 @@ class Cargo:
 
     def _forget(self, own: str) -> None:
         del self._adopted[own]
-        self._past_gaps += self.streams.pop(own).counts()[type_of(Gap)]
+        self._past_gaps += self._gaps_of(self.streams.pop(own))
+
+    def _gaps_of(self, stream: Stream) -> int:
+        """Its gaps, unless it is a stream that another feed opened and counts."""
+        return stream.counts()[type_of(Gap)] if stream.feed == self._dialect.feed else 0

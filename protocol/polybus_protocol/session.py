@@ -25,7 +25,7 @@ from .feeds.reading import Aside, Meaning, Reply, Upstream, Word, stray_word, un
 from .loss import concerned
 from .profile import FeedProfile
 from .sequence import ChannelSequence
-from .signals import Live, Overdue, Signal, Tapped
+from .signals import Declined, Live, Overdue, Signal, Tapped
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
 from .waits import Waits
@@ -436,6 +436,9 @@ class Session:
                 return self._on(Input.ADMITTED, now)
             if aside.meaning is Meaning.REJECTED:
                 return self._on(Input.REJECTED, aside.code, time)
+            if aside.meaning is Meaning.REFUSED:
+                reason = f"the venue declined: {aside.code or 'it does not say why'}"
+                self._signals.append(Declined(self._dialect.asked_by(aside), reason))
         return []
 
     def _heed_count(self, upstream: Upstream, time: int) -> list[Publication]:

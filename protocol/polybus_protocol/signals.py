@@ -27,4 +27,11 @@ class Tapped(msgspec.Struct, frozen=True):
     event: Event
 
 
-type Signal = Live | Overdue | Tapped
+class Declined(msgspec.Struct, frozen=True):
+    """Signal: the venue will not do what was asked for these keys, and says why."""
+
+    keys: tuple[str, ...]
+    reason: str
+
+
+type Signal = Live | Overdue | Tapped | Declined

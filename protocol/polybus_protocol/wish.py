@@ -10,7 +10,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     types: list[str] = []
     """Event types; none means all."""
     assets: list[str] = []
-    """`market`: token ids, decimal; none means the whole venue (`new_market` only)."""
+    """Token ids, decimal.  `market`: none means the whole venue (`new_market` only).  `user`, `rtds` (activity):
+    only these, besides the `markets` that are named."""
     markets: list[str] = []
     """Condition ids.  `market`: their known assets are added.  `user`, `rtds` (activity): only these."""
     account: str | None = None

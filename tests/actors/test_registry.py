@@ -216,7 +216,7 @@ async def test_deliver_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
         ("subscribe", b'{"assets": [17]}', 400, "assets"),
         ("subscribe", '{"assets": ["\uff11\uff12"]}'.encode(), 400, "assets"),
         ("subscribe", b'{"assets": ["1"], "feed": "weather"}', 422, "feed"),
-        ("subscribe", b'{"assets": ["1"], "feed": "user"}', 400, "assets"),
+        ("subscribe", b'{"assets": ["1"], "feed": "sports"}', 400, "assets"),
         ("subscribe", b'{"feed": "user", "types": ["book"]}', 400, "types"),
         ("subscribe", b'{"feed": "user"}', 400, "account"),
         ("subscribe", b'{"feed": "user", "account": "carol"}', 401, "account"),

@@ -146,8 +146,8 @@ FIELDS = {
 }
 BELONG = {
     "market": {"assets", "markets"},
-    "user": {"account", "markets"},
-    "rtds": {"topics", "event_slugs", "markets", "symbols"},
+    "user": {"account", "markets", "assets"},
+    "rtds": {"topics", "event_slugs", "markets", "assets", "symbols"},
     "polybolt": {"symbols", "classes"},
     "sports": {"leagues"},
 }

@@ -117,11 +117,21 @@ def test_every_request_of_old(channel: str, event_type: str, named: str) -> None
     assert set(subjects_of(wish, "p")) == {f"p.{subject}" for subject in {*subjects, *gaps}}
 
 
-@pytest.mark.parametrize("channel", ["user", "activity", "crypto_prices"])
-def test_filters_that_channels_no_longer_have(channel: str) -> None:
-    """A token filter means something on the market feed only: 400, under today's name of the field."""
-    with pytest.raises(ControlError, match="means nothing on the feed") as caught:
-        request(channel=channel, token_ids=[ASSET])
+@pytest.mark.parametrize(
+    ("channel", "type_", "keys"),
+    [("user", "trade", [f"asset={ASSET}"]), ("activity", "trades", [f"activity/trades?asset={ASSET}"])],
+)
+def test_a_token_filter_on_other_channels(channel: str, type_: str, keys: list[str]) -> None:
+    """It lets through the events of that token, as it did; no subject names it, so one listens to all."""
+    wish = request(channel=channel, event_type=type_, token_ids=[ASSET])
+    assert keys_of(wish) == keys
+    assert all(ASSET not in subject for subject in subjects_of(wish, "p"))
+
+
+def test_a_token_filter_on_prices() -> None:
+    """A price is of no token: 400, under today's name of the field."""
+    with pytest.raises(ControlError, match="only the topic `activity`") as caught:
+        request(channel="crypto_prices", token_ids=[ASSET])
     assert (caught.value.code, caught.value.field) == (400, "assets")
 
 

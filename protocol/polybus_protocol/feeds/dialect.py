@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from ..events import Event
 from ..profile import FeedProfile
 from .credentials import Credentials
-from .reading import Keyed, Word
+from .reading import Keyed, Reply, Word
 
 EVERYTHING = "*"
 """The key of everything a feed can give."""
@@ -88,6 +88,10 @@ class Dialect(Protocol):
         """
 
     @abstractmethod
+    def asked_by(self, reply: Reply) -> tuple[str, ...]:
+        """The keys that an answer of the venue is about; none if it is about none, or an old question."""
+
+    @abstractmethod
     def admission(self) -> str | None:
         """The message that must be accepted before anything else; None unless `proof` is answered."""
 
@@ -140,6 +144,10 @@ class Manners:
     def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:  # noqa: ARG002
         """See `Dialect`: an event answers its own key, and the one that stands for everything."""
         return [each for each in (key, EVERYTHING) if each in keys]
+
+    def asked_by(self, reply: Reply) -> tuple[str, ...]:  # noqa: ARG002
+        """See `Dialect`: most feeds answer nothing."""
+        return ()
 
     def admission(self) -> str | None:
         """See `Dialect`."""

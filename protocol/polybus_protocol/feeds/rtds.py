@@ -71,7 +71,7 @@ UNKNOWN_OUTCOME = 999
 """The venue's `outcomeIndex` where it does not know the outcome."""
 
 
-FILTERS = ("event_slug", "market", "symbol")
+FILTERS = ("event_slug", "market", "asset", "symbol")
 """What we filter by ourselves, as `topic/type?name=value`: the venue's own filters deliver nothing to some
 (real-time-data-client issue 34)."""
 

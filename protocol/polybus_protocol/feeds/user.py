@@ -36,6 +36,11 @@ STATUS_PREFIXES = ("TRADE_STATUS_", "ORDER_STATUS_")
 """What the venue's enums put before a status, elsewhere than on this feed."""
 
 
+def asset_key(asset: str) -> str:
+    """The key of interest in one asset, whatever its market; the venue knows no such filter."""
+    return f"asset={asset}"
+
+
 def duplicate_key(event: Order | Trade) -> tuple[str | None, ...]:
     """What two reports of the same thing have in common, whichever connection brought them.
 
@@ -106,6 +111,13 @@ class UserDialect(Manners):
     def spoken(cls, profile: FeedProfile, account: str | None, credentials: Credentials | None) -> Self:  # noqa: ARG003
         """See `Manners`."""
         return cls(account, credentials, narrow=False)
+
+    def answers(self, key: str, event: Event, keys: Collection[str]) -> list[str]:
+        """An event answers its market, its asset, and the wish for all of the account."""
+        answered = super().answers(key, event, keys)
+        if isinstance(event, Order | Trade) and (asset := asset_key(event.asset)) in keys:
+            answered.append(asset)
+        return answered
 
     def is_quiet(self, key: str) -> bool:  # noqa: ARG002
         """All are: an account may do nothing for days."""
