@@ -49,12 +49,12 @@ async def running_gateway(
         NatsSettings(url=nats_url),
         msgspec.structs.replace(profile, url=feed_url),
     )
-    answering, failure = anyio.Event(), None
+    answering, ended, failure = anyio.Event(), anyio.Event(), None
     async with anyio.create_task_group() as tasks:
 
         async def run() -> None:
             await gateway.run(lambda _restored: answering.set())
-            tasks.cancel_scope.cancel()
+            ended.set()
 
         tasks.start_soon(run)
         with anyio.fail_after(10):
@@ -64,7 +64,7 @@ async def running_gateway(
         except Exception as error:  # noqa: BLE001  raised again below, outside of any group
             failure = error
         gateway.stop()
-        await anyio.sleep_forever()
+        await ended.wait()
     if failure is not None:
         raise failure
 
