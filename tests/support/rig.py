@@ -42,8 +42,8 @@ type Counts = dict[tuple[str, str], int]
 @asynccontextmanager
 async def running_gateway(
     nats_url: str, feed_url: str, profile: FeedProfile = QUICK, **settings: Any
-) -> AsyncIterator[Gateway]:
-    """A gateway that answers, for the length of a block, drained at its end."""
+) -> AsyncIterator[tuple[Gateway, anyio.Event]]:
+    """A gateway that answers, for the length of a block, drained at its end; and what is set once it has ended."""
     gateway = Gateway(
         GatewaySettings(**settings),
         NatsSettings(url=nats_url),
@@ -60,7 +60,7 @@ async def running_gateway(
         with anyio.fail_after(10):
             await answering.wait()
         try:
-            yield gateway
+            yield gateway, ended
         except Exception as error:  # noqa: BLE001  raised again below, outside of any group
             failure = error
         gateway.stop()
@@ -73,19 +73,24 @@ class Rig:
     """See the module."""
 
     def __init__(
-        self, nats: NatsServer, proxy: Proxy, simulator: Simulator, gateway: Gateway, consumer: Consumer
+        self,
+        nats: NatsServer,
+        proxy: Proxy,
+        simulator: Simulator,
+        gateway: Gateway,
+        ended: anyio.Event,
+        consumer: Consumer,
     ) -> None:
         self.nats = nats
         self.proxy = proxy
         self.simulator = simulator
         self.gateway = gateway
+        self.ended = ended
+        """Set once the gateway has ended."""
         self.consumer = consumer
         self.admin = AdminClient(simulator.admin)
-
-    @property
-    def assets(self) -> list[str]:
-        """All assets of the venue, pair by pair."""
-        return self.simulator.assets
+        self.assets = simulator.assets
+        """All assets that the venue began with, pair by pair; while it talks, new ones appear."""
 
     async def subscribe(self, *assets: str, **fields: Any) -> Any:
         """Ask for assets, as a rule until all have delivered."""
@@ -165,12 +170,12 @@ async def rigged(
             running_simulator(options or SimulatorOptions(markets=4, seed=5, paused=True))
         )
         consumer = await stack.enter_async_context(consuming(nats.url))
-        gateway = await stack.enter_async_context(
+        gateway, ended = await stack.enter_async_context(
             running_gateway(
                 proxy.url if proxied else nats.url, simulator.feeds["market"], profile, **settings
             )
         )
-        rig = Rig(nats, proxy, simulator, gateway, consumer)
+        rig = Rig(nats, proxy, simulator, gateway, ended, consumer)
         yield rig
         consumer.check()
 
