@@ -184,6 +184,14 @@ def test_stale_without_pings(talk: Talk) -> None:
     assert not patient.client.stale
 
 
+@pytest.mark.parametrize(("after_s", "stale"), [(0, True), (5, True), (5.001, False)])
+def test_neglect(talk: Talk, after_s: float, stale: bool) -> None:
+    """The fault asks how long ago the last PING was; at once asks nothing."""
+    talk.says("PING", NOW + 1_000)
+    talk.client.neglect(after_s, NOW + 6_000)
+    assert talk.client.stale is stale
+
+
 def test_comments_by_parent() -> None:
     """A filter by parent lets through what is said there: comments, and reactions, which do not name it."""
     exchange, people = Exchange(), People(1)
