@@ -39,7 +39,8 @@ types: setup  ## mypy --strict and pyright
 
 unit: setup  ## the tests
 	@echo "== tests"
-	@$(BIN)/pytest --quiet $(ARGS)
+	@# Most tests wait for sockets, so two at a time is nearly twice as fast; a file stays together.
+	@$(BIN)/pytest --quiet -n 2 --dist loadfile $(ARGS)
 
 format: setup  ## lay the code out, and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet || true
