@@ -37,9 +37,9 @@ types: setup  ## mypy --strict and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
+# Most tests wait for sockets, so two files at a time are nearly twice as fast.
 unit: setup  ## the tests
 	@echo "== tests"
-	@# Most tests wait for sockets, so two at a time is nearly twice as fast; a file stays together.
 	@$(BIN)/pytest --quiet -n 2 --dist loadfile $(ARGS)
 
 format: setup  ## lay the code out, and mend what ruff can
