@@ -165,8 +165,7 @@ async def test_our_own_goodbye_is_no_loss(rig: Rig, caplog: pytest.LogCaptureFix
         rig.gateway.stop()
         await rig.consumer.until(lambda: "shutdown" in rig.consumer.of(rig.assets[0]).reasons)
         with anyio.fail_after(10):
-            while rig.gateway.bus.client is not None:
-                await anyio.lowlevel.checkpoint()
+            await rig.ended.wait()
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

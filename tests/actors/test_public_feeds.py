@@ -213,7 +213,7 @@ def has_reconnected(times: int, status: Any) -> bool:
 async def test_polybolt_takes_its_time_after_4003() -> None:
     """The venue asks everybody to come back spread over some seconds, and so it is."""
     spread = msgspec.structs.replace(
-        QUICK_FEEDS["polybolt"].backoff, first_s=0.001, longest_s=0.001, spread_s=5
+        QUICK_FEEDS["polybolt"].backoff, first_s=0.001, longest_s=0.001, spread_s=1.5
     )
     patient = {**QUICK_FEEDS, "polybolt": msgspec.structs.replace(QUICK_FEEDS["polybolt"], backoff=spread)}
     with anyio.fail_after(30):

@@ -380,7 +380,7 @@ async def test_lost_frames(
     async with connected(simulator.feeds["polybolt"]) as client:
         assert len(await begin(client, simulator, item("price.crypto", "btcusd"))) == 1
         await admin.fault_on(fault, **parameters)
-        await admin.ask("POST", "/step", {"seconds": 5})
+        await admin.pass_time(5)
         heard = await until_pong(client)
         assert [frame["seq"] for frame in heard] == numbers
         assert [frame["dropped"] for frame in heard if "dropped" in frame] == dropped
@@ -412,7 +412,7 @@ async def test_closes_by_name(
         await begin(client, simulator, item("price.crypto", "btcusd"))
         await other.say({"assets_ids": simulator.assets, "type": "market"})
         await admin.fault_on(fault, **parameters)
-        await admin.ask("POST", "/step", {"seconds": 1})
+        await admin.pass_time(1)
         assert await client.hear() is None
         assert client.closed is not None
         assert client.closed.code == code

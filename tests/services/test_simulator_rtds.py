@@ -184,6 +184,14 @@ def test_stale_without_pings(talk: Talk) -> None:
     assert not patient.client.stale
 
 
+@pytest.mark.parametrize(("after_s", "stale"), [(0, True), (5, True), (5.001, False)])
+def test_neglect(talk: Talk, after_s: float, stale: bool) -> None:
+    """The fault asks how long ago the last PING was; at once asks nothing."""
+    talk.says("PING", NOW + 1_000)
+    talk.client.neglect(after_s, NOW + 6_000)
+    assert talk.client.stale is stale
+
+
 def test_comments_by_parent() -> None:
     """A filter by parent lets through what is said there: comments, and reactions, which do not name it."""
     exchange, people = Exchange(), People(1)
@@ -303,7 +311,7 @@ async def test_one_trade_three_views(simulator: Simulator) -> None:
         await subscribe(rtds, asked("activity"))
         await market.hear_until_pong()
         await admin.step(4_000)
-        await admin.ask("POST", "/step", {"seconds": 60})
+        await admin.pass_time(60)
 
         prints = {
             event["transaction_hash"]: event
@@ -371,10 +379,10 @@ async def test_rtds_stale_at_once_and_for_good(simulator: Simulator) -> None:
         for client in (stale, well):
             await subscribe(client, asked("crypto_prices"))
         await admin.fault_on("rtds-stale", connection="rtds-1")
-        await admin.ask("POST", "/step", {"seconds": 3})
+        await admin.pass_time(3)
         assert await until_pong(stale) == []
         await admin.fault_off("rtds-stale")
-        await admin.ask("POST", "/step", {"seconds": 3})
+        await admin.pass_time(3)
         assert await until_pong(stale) == []
         assert len(await until_pong(well)) == 6 * 8
         assert sum((await admin.sent("rtds-1"))["withheld"].values()) == 6 * 8
@@ -387,7 +395,7 @@ async def test_rtds_stale_when_pings_stop(simulator: Simulator) -> None:
     async with connected(simulator.feeds["rtds"]) as client:
         await subscribe(client, asked("crypto_prices"))
         await admin.fault_on("rtds-stale", after_s=3_600)
-        await admin.ask("POST", "/step", {"seconds": 1})
+        await admin.pass_time(1)
         assert len(await until_pong(client)) == 8
 
 
@@ -410,7 +418,7 @@ async def test_older_faults_work_here_too(
     async with connected(simulator.feeds["rtds"]) as client:
         await subscribe(client, asked("crypto_prices"))
         await admin.fault_on(fault, feed="rtds", **parameters)
-        await admin.ask("POST", "/step", {"seconds": 1})
+        await admin.pass_time(1)
         await client.say("PING")
         heard: list[Any] = []
         while text := await client.hear():

@@ -14,7 +14,7 @@ from polybus_services.simulator.exchange import Exchange
 from polybus_services.simulator.facts import Settled, Traded
 from polybus_services.simulator.feeds import Answer, AuthFate, Close, Cut, Frame, Say
 from polybus_services.simulator.people import Account, People
-from polybus_services.simulator.probe import AdminClient, Client, connected
+from polybus_services.simulator.probe import AdminClient, AdminError, Client, connected
 from polybus_services.simulator.settlement import plan
 from polybus_services.simulator.user_feed import UserFeed
 
@@ -351,3 +351,46 @@ async def test_a_fault_of_one_feed_leaves_the_others_alone(simulator: Simulator)
         async with connected(simulator.feeds["market"]):
             pass
         assert sum((await admin.sent("user-1"))["withheld"].values()) > 0
+
+
+@pytest.mark.anyio
+async def test_an_account_does_as_it_is_told(simulator: Simulator) -> None:
+    """`order`, `cancel` and `trade` by an account, on demand; the settlement comes with the seconds."""
+    admin, market = AdminClient(simulator.admin), str(simulator.markets[0]["market"])
+    async with connected(simulator.feeds["user"]) as client:
+        await client.say(opening(simulator.accounts[1], markets=[market]))
+        await until_pong(client)
+        await admin.happen("order", market, "bob")
+        await admin.happen("cancel", market, "bob")
+        placed, cancelled = await until_pong(client)
+        assert (placed["type"], cancelled["type"], placed["id"]) == (
+            "PLACEMENT",
+            "CANCELLATION",
+            cancelled["id"],
+        )
+        await admin.happen("trade", market, "bob")
+        placed, updated, *others, matched = await until_pong(client)
+        assert (placed["type"], updated["type"], updated["status"]) == ("PLACEMENT", "UPDATE", "MATCHED")
+        assert {other["type"] for other in others} <= {"UPDATE"}
+        assert (matched["status"], matched["trader_side"]) == ("MATCHED", "TAKER")
+        assert matched["taker_order_id"] == placed["id"]
+        await admin.pass_time(12)
+        later = await until_pong(client)
+        assert [event["status"] for event in later][-1] in ("CONFIRMED", "FAILED")
+        assert {event["id"] for event in later} == {matched["id"]}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"event": "order"}, "404: account: None is none of alice, bob"),
+        ({"event": "trade", "account": "carol"}, "404: account: 'carol' is none of alice, bob"),
+    ],
+)
+async def test_wishes_that_cannot_be_granted(simulator: Simulator, wish: dict[str, str], words: str) -> None:
+    """Who is nobody here, or has nothing to cancel, is named."""
+    with pytest.raises(AdminError, match=words):
+        await AdminClient(simulator.admin).ask(
+            "POST", "/happen", wish | {"market": str(simulator.markets[0]["market"])}
+        )

@@ -198,7 +198,9 @@ class Consumer:
             family = key.removeprefix(f"{self.prefix}.").partition(".")[0]
             stream = self.stream_of(key)
             for event in record.events:
-                if event["type"] != "gap" and feed == FEED_OF.get(family, event.get("feed")):
+                if event["type"] != "gap" and feed == (
+                    event["feed"] if family == "price" else FEED_OF[family]
+                ):
                     yield stream, event
 
     def stream_of(self, key: str) -> str:

@@ -101,8 +101,8 @@ async def running_gateway(
     profiles: Mapping[str, FeedProfile] = QUICK_FEEDS,
     accounts: Accounts | None = None,
     **settings: Any,
-) -> AsyncIterator[Gateway]:
-    """A gateway that answers, for the length of a block, drained at its end."""
+) -> AsyncIterator[tuple[Gateway, anyio.Event]]:
+    """A gateway that answers, for the length of a block, drained at its end; and what is set once it has ended."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("polybus_actors.connection.Session", _CountingSession)
     gateway = Gateway(
@@ -111,22 +111,22 @@ async def running_gateway(
         {feed: msgspec.structs.replace(profiles[feed], url=url) for feed, url in urls.items()},
         accounts,
     )
-    answering, failure = anyio.Event(), None
+    answering, ended, failure = anyio.Event(), anyio.Event(), None
     async with anyio.create_task_group() as tasks:
 
         async def run() -> None:
             await gateway.run(lambda _restored: answering.set())
-            tasks.cancel_scope.cancel()
+            ended.set()
 
         tasks.start_soon(run)
         with anyio.fail_after(10):
             await answering.wait()
         try:
-            yield gateway
+            yield gateway, ended
         except Exception as error:  # noqa: BLE001  raised again below, outside of any group
             failure = error
         gateway.stop()
-        await anyio.sleep_forever()
+        await ended.wait()
     monkeypatch.undo()
     if failure is not None:
         raise failure
@@ -136,19 +136,24 @@ class Rig:
     """See the module."""
 
     def __init__(
-        self, nats: NatsServer, proxy: Proxy, simulator: Simulator, gateway: Gateway, consumer: Consumer
+        self,
+        nats: NatsServer,
+        proxy: Proxy,
+        simulator: Simulator,
+        gateway: Gateway,
+        ended: anyio.Event,
+        consumer: Consumer,
     ) -> None:
         self.nats = nats
         self.proxy = proxy
         self.simulator = simulator
         self.gateway = gateway
+        self.ended = ended
+        """Set once the gateway has ended."""
         self.consumer = consumer
         self.admin = AdminClient(simulator.admin)
-
-    @property
-    def assets(self) -> list[str]:
-        """All assets of the venue, pair by pair."""
-        return self.simulator.assets
+        self.assets = simulator.assets
+        """All assets that the venue began with, pair by pair; while it talks, new ones appear."""
 
     async def subscribe(self, *assets: str, **fields: Any) -> Any:
         """Ask for assets, as a rule until all have delivered."""
@@ -198,10 +203,17 @@ class Rig:
         links = self.simulator.venue.links.values()
         return [link for link in links if link.id.rpartition("-")[0] == feed]
 
+    def link_of(self, connection: Connection) -> Link:
+        """The venue's side of a connection whose socket is open."""
+        assert connection._wire is not None
+        port = connection._wire.stream.extra(anyio.abc.SocketAttribute.local_port)
+        (found,) = [link for link in self.links(connection.feed) if _port_of(link) == port]
+        return found
+
     def _has_read_all(self) -> bool:
         """Whether each connection has read as many data frames as the venue has written to it."""
         written = {
-            link._stream.extra(anyio.abc.SocketAttribute.remote_port): self._ledger.record(link.id).frames  # type: ignore[attr-defined]
+            _port_of(link): self._ledger.record(link.id).frames  # type: ignore[attr-defined]
             for link in self.simulator.venue.links.values()
         }
         for connection in self.connections:
@@ -274,7 +286,7 @@ async def rigged(
             running_simulator(options or SimulatorOptions(markets=4, seed=5, paused=True))
         )
         consumer = await stack.enter_async_context(consuming(nats.url))
-        gateway = await stack.enter_async_context(
+        gateway, ended = await stack.enter_async_context(
             running_gateway(
                 proxy.url if proxied else nats.url,
                 simulator.feeds,
@@ -283,9 +295,14 @@ async def rigged(
                 **settings,
             )
         )
-        rig = Rig(nats, proxy, simulator, gateway, consumer)
+        rig = Rig(nats, proxy, simulator, gateway, ended, consumer)
         yield rig
         consumer.check()
+
+
+def _port_of(link: Link) -> int:
+    """The port on the client's side."""
+    return int(link._stream.extra(anyio.abc.SocketAttribute.remote_port))  # type: ignore[attr-defined]
 
 
 def market_of(rig: Rig, asset: str) -> str:

@@ -3,17 +3,25 @@
 | request | answer |
 | --- | --- |
 | `GET /admin/status` | how it is set, how much has happened, who is connected |
-| `GET /admin/sent[?asset=]` | the ledger: what was handed to each socket, per asset and type, and what was not |
+| `GET /admin/sent[?asset=]` | the ledger: what was handed to each socket, per stream and type, and what was not |
 | `GET /admin/book?asset=` | the book right now, as REST shows it: worst to best, with its hash |
 | `GET /admin/faults` | every fault: whether it is on, how it is set, its parameters, its story |
 | `PUT /admin/faults/<name>` | switch on; the body holds the parameters (JSON object, may be empty) |
 | `DELETE /admin/faults/<name>` | switch off |
 | `POST /admin/pause` | stop the flow of events; answers when all of it has been written to the sockets |
 | `POST /admin/resume` | let it flow again |
-| `POST /admin/step` `{"events": n, "seconds": s}` | let n facts happen now, and s seconds of all else; answers when written |
-| `POST /admin/happen` `{"event": ..., "market": ...}` | `trade`, `tick_size_change`, `new_market`, `market_resolved` |
+| `POST /admin/step` `{"events": n, "seconds": s}` | let n facts happen now, and around them s seconds; answers when written |
+| `POST /admin/happen` `{"event": ..., "market": ..., "account": ...}` | one of `trade`, `order`, `cancel`, `tick_size_change`, `new_market`, `market_resolved` |
 | `GET /book?token_id=` | the venue's REST book |
 | `POST /books` `[{"token_id": ...}, ...]` | several; unknown ones are left out |
+
+Facts are those of the exchange.  Settlements, prices, comments and games come with the seconds: if `seconds` is
+left out, with as many as the facts would take at the set pace.
+
+The ledger counts events by fate (`sent`, `withheld`, ...) and type: `feeds.<feed>.streams.<stream>.<fate>.<type>`,
+and for each connection `connections.<id>.assets.<stream>.<fate>.<type>`; `assets` is the market feed's part again.
+A stream is an asset there; elsewhere it is the ids in polybus's subject: `<account>/<market>`,
+`<event slug>/<market>`, `<class>/<symbol>`, `<parent type>/<parent id>`, `<league>/<game>`; `_` for an id there is not.
 
 Errors are `{"error": "..."}` with 400 for what is wrong in the request, 404 for what does not exist.
 """
@@ -28,7 +36,7 @@ import msgspec
 from polybus_services.http import Request, Response
 from polybus_services.simulator import market_frames
 from polybus_services.simulator.exchange import Market
-from polybus_services.simulator.facts import Fact
+from polybus_services.simulator.facts import Fact, Placed, Traded
 from polybus_services.simulator.fault_kinds import (
     FAULTS,
     Ending,
@@ -37,6 +45,8 @@ from polybus_services.simulator.fault_kinds import (
     Recurring,
     fault_of,
 )
+from polybus_services.simulator.ladder import Order
+from polybus_services.simulator.people import Account
 from polybus_services.simulator.venue import Link, Venue
 
 FLUSH_S = 5.0
@@ -64,6 +74,8 @@ class _Happen(msgspec.Struct, forbid_unknown_fields=True):
     """Condition id; needed for all but `new_market`."""
     winner: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
     """Which outcome a decided market pays: 0 or 1."""
+    account: str | None = None
+    """The label of who trades, places or cancels; needed for `order` and `cancel`."""
 
 
 class _Token(msgspec.Struct):
@@ -186,22 +198,45 @@ class Admin:
 
     def _fact(self, wish: _Happen) -> Fact:
         venue, now_ms = self._venue, self._venue.now_ms()
+        crowd = venue.crowd
         if wish.event == "new_market":
-            return venue.crowd.announce_market(now_ms)
+            return crowd.announce_market(now_ms)
         doings: dict[str, Callable[[Market], Fact]] = {
-            "trade": lambda market: venue.crowd.trade(market, now_ms),
-            "tick_size_change": lambda market: venue.crowd.refine(market, now_ms),
-            "market_resolved": lambda market: venue.crowd.resolve(market, wish.winner, now_ms),
+            "trade": lambda market: crowd.trade(market, now_ms),
+            "order": lambda market: crowd.join_best(market, now_ms),
+            "cancel": lambda market: crowd.withdraw(market, self._order_of(wish, market), now_ms),
+            "tick_size_change": lambda market: crowd.refine(market, now_ms),
+            "market_resolved": lambda market: crowd.resolve(market, wish.winner, now_ms),
         }
         if wish.event not in doings:
             raise _Refused(400, f"event: {wish.event!r} is none of new_market, {', '.join(doings)}")
         market = venue.exchange.markets.get(wish.market or "")
         if market is None:
             raise _Refused(404, f"market: there is no market {wish.market}")
+        account = self._account(wish)
         try:
-            return doings[wish.event](market)
+            fact = doings[wish.event](market)
         except ValueError as error:
             raise _Refused(400, str(error)) from None
+        if account is not None and isinstance(fact, Placed | Traded):
+            venue.people.claim(fact.order_id, account)
+        return fact
+
+    def _account(self, wish: _Happen) -> Account | None:
+        if wish.account is None and wish.event not in ("order", "cancel"):
+            return None
+        accounts = self._venue.people.accounts
+        if wish.account not in accounts:
+            raise _Refused(404, f"account: {wish.account!r} is none of {', '.join(accounts)}")
+        return accounts[wish.account]
+
+    def _order_of(self, wish: _Happen, market: Market) -> Order:
+        """The newest order of an account that still rests."""
+        account = self._account(wish)
+        orders = [order for order in market.resting() if self._venue.people.account(order.id) is account]
+        if not orders:
+            raise ValueError(f"{wish.account} has no order in market {wish.market}")
+        return orders[-1]
 
     async def _rest_book(self, request: Request) -> object:
         market, outcome = self._asset(request, "token_id")

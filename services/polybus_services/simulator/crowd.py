@@ -10,7 +10,7 @@ import msgspec
 
 from polybus_services.simulator.exchange import Exchange, Listing, Market
 from polybus_services.simulator.facts import Fact, MarketCreated, Side, TickChanged, Traded
-from polybus_services.simulator.ladder import PRICE_ONE, SIZE_ONE, Ladder
+from polybus_services.simulator.ladder import PRICE_ONE, SIZE_ONE, Ladder, Order
 
 COARSE_TICK, FINE_TICK = 100, 10
 """0.01 and 0.001 dollars."""
@@ -158,6 +158,18 @@ class Crowd:
         )
         assert isinstance(fact, Traded)  # it is priced at the best level, which is there
         return fact
+
+    def join_best(self, market: Market, now_ms: int) -> Fact:
+        """Let an order to buy the first token rest at the best price, or a tick below the common opinion."""
+        bid, ask = market.top()
+        opinion = min(self._opinions[market.listing.market], ask or PRICE_ONE) // market.tick * market.tick
+        return self._rest(market, bid or opinion - market.tick, now_ms, bids=True)
+
+    def withdraw(self, market: Market, order: Order, now_ms: int) -> Fact:
+        """Let whoever placed it take an order back."""
+        bids = (order.side is Side.BUY) == (order.outcome == 0)
+        ladder = market.bids if bids else market.asks
+        return self._exchange.cancel(market, ladder, order, order.outcome, now_ms)
 
     def announce_market(self, now_ms: int) -> MarketCreated:
         """Open a market while the simulator runs."""

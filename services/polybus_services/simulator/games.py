@@ -69,6 +69,7 @@ PLAYS: dict[str, Callable[[Game, random.Random], None]] = {
     "nfl": _score(7, 4, 15),
     "nba": _score(3, 4, 12),
     "soccer": _score(1, 2, 45),
+    "football": _score(1, 2, 45),
     "tennis": _score(1, 3, 40),
     "lol": _score(1, 3, 30),
     "cs2": _score(1, 3, 30),

@@ -216,9 +216,13 @@ class AdminClient:
         if answer["unflushed"]:
             raise AdminError(f"these do not read: {', '.join(answer['unflushed'])}")
 
-    async def happen(self, event: str, market: str | None = None) -> Any:
-        """Let one rare thing happen."""
-        return await self.ask("POST", "/happen", {"event": event, "market": market})
+    async def pass_time(self, seconds: float) -> None:
+        """Let so long pass for all but the exchange, and wait until what happens is written."""
+        await self.ask("POST", "/step", {"seconds": seconds})
+
+    async def happen(self, event: str, market: str | None = None, account: str | None = None) -> Any:
+        """Let one rare thing happen, or let an account do something."""
+        return await self.ask("POST", "/happen", {"event": event, "market": market, "account": account})
 
     async def fault_on(self, name: str, **parameters: object) -> Any:
         """Switch a fault on."""

@@ -11,6 +11,9 @@ from polybus_services.simulator.feeds import Entry, Frame
 from polybus_services.simulator.games import Game
 from polybus_services.simulator.rtds_frames import iso
 
+ABSENT = "_"
+"""What stands for an id that does not apply, as in polybus's subjects."""
+
 NANOSECONDS = 9
 """Digits of the sources' own times."""
 
@@ -18,7 +21,7 @@ NANOSECONDS = 9
 def result(game: Game, now_ms: int) -> Frame:
     """A game as it stands now.  There is no type on the wire: every object is a game."""
     event = SHAPES[game.sport](game, now_ms)
-    league = str(event.get("leagueAbbreviation", "_")).lower()
+    league = str(event.get("leagueAbbreviation", ABSENT)).lower()
     identity = event.get("gameId") or event.get("metadataGameId") or event["slug"]
     return Frame((Entry(f"{league}/{identity}", "sport_result", msgspec.json.encode(event).decode()),))
 
@@ -60,6 +63,18 @@ def _soccer(game: Game, now_ms: int) -> dict[str, object]:
         "eventState": _event_state("soccer", game, now_ms, facts),
         **facts,
         **_finished(game, now_ms, "finishedTimestamp", NANOSECONDS),
+    }
+
+
+def _football(game: Game, now_ms: int) -> dict[str, object]:
+    """As on one page of the documents: no league, no id but the slug."""
+    return {
+        "slug": f"mci-liv-{game.number}",
+        **_state(game),
+        "score": f"{game.home}-{game.away}",
+        "period": "FT" if game.ended else f"{game.part}H",
+        "elapsed": f"{game.minute}:15",
+        "last_update": iso(now_ms, 3),
     }
 
 
@@ -112,6 +127,7 @@ SHAPES: dict[str, Callable[[Game, int], dict[str, object]]] = {
     "nfl": _nfl,
     "nba": _nba,
     "soccer": _soccer,
+    "football": _football,
     "tennis": _tennis,
     "lol": _lol,
     "cs2": _cs2,

@@ -1,0 +1,200 @@
+"""Five feeds side by side and one fault after another: each event is received, or lies in a hole that a gap covers.
+
+`POLYBUS_SOAK_SECONDS` says how long, `POLYBUS_SOAK_SEED` which faults; `make soak SECONDS=600` sets the first.
+"""
+
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from polybus_actors.connection import Phase
+
+from ..support.five import FEEDS, follow, is_served, said, venue
+from ..support.rig import QUICK, QUICK_FEEDS, Rig, rigged
+from ..support.witness import Fact, Witness, agrees, watching
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
+
+SECONDS = float(os.environ.get("POLYBUS_SOAK_SECONDS") or 8)
+SEED = int(os.environ.get("POLYBUS_SOAK_SEED") or 1)
+
+IMPATIENT = {
+    feed: msgspec.structs.replace(
+        profile, data_timeout_s=1.0 if feed in ("market", "rtds", "polybolt") else 60.0
+    )
+    for feed, profile in (QUICK_FEEDS | {"market": QUICK}).items()
+}
+"""So that a socket that goes quiet is given up soon; an account and a game may be quiet for long."""
+
+ENDINGS = ("drop", "close-1013", "refuse-429")
+"""What ends a socket, on any feed; the last one also keeps us out for a while."""
+
+NOISES = ("corrupt-frame", "unknown-event", "duplicate")
+
+OF_ONE_FEED: dict[str, tuple[str, ...]] = {
+    "market": ("stall",),
+    "user": (),
+    "rtds": ("stall", "rtds-stale"),
+    "polybolt": ("stall", "seq-gap", "dropped-count", "drain-4003", "slow-4002"),
+    "sports": (),
+}
+
+GIVEN_UP = frozenset({"stall", "rtds-stale"})
+"""What is only noticed by the silence that follows."""
+
+
+async def harm(rig: Rig, dice: random.Random) -> str:
+    """Let one thing go wrong with one of the gateway's connections, and wait until its consequences are over."""
+    if dice.random() < 0.1:
+        reconnects = rig.gateway.bus.reconnects
+        rig.proxy.cut()
+        await rig.consumer.until_status(
+            lambda s: s["nats"]["reconnects"] > reconnects and s["nats"]["connected"]
+        )
+        return "NATS cut"
+    feed = dice.choice(FEEDS)
+    fault = dice.choice(ENDINGS + NOISES + OF_ONE_FEED[feed])
+    connection = dice.choice([each for each in rig.connections if each.feed == feed])
+    incarnation, victim = connection.incarnation, rig.link_of(connection).id
+    if fault == "refuse-429":
+        await rig.admin.fault_on(fault, feed=feed, retry_after_s=0, count=dice.randrange(1, 3))
+        await rig.admin.fault_on("drop", connection=victim)
+    elif fault in ENDINGS or fault in ("drain-4003", "slow-4002") or fault in GIVEN_UP:
+        await rig.admin.fault_on(fault, connection=victim)
+    else:
+        await rig.admin.fault_on(fault, connection=victim, count=dice.randrange(1, 6))
+    ends = fault not in NOISES and fault not in ("seq-gap", "dropped-count")
+    with anyio.fail_after(30):
+        while ends and not (
+            connection.incarnation > incarnation and connection.phase in (Phase.OPEN, Phase.LIVE)
+        ):
+            await anyio.sleep(0.01)
+    if fault in GIVEN_UP:
+        await rig.admin.fault_off(fault)
+    return f"{feed}: {fault}"
+
+
+@asynccontextmanager
+async def witnesses(rig: Rig) -> AsyncIterator[dict[str, Witness]]:
+    """Second clients that nothing goes wrong with, by feed, and by account where it has one."""
+    async with AsyncExitStack() as stack:
+        watched: dict[str, Witness] = {}
+        for feed in FEEDS:
+            labels = (
+                [f"user/{told['label']}" for told in rig.simulator.accounts] if feed == "user" else [feed]
+            )
+            for name, messages in zip(labels, said(rig, feed), strict=True):
+                witness = await stack.enter_async_context(watching(rig.simulator, feed, *messages))
+                watched[name] = witness
+        async with anyio.create_task_group() as tasks:
+            for witness in watched.values():
+                tasks.start_soon(witness.listen)
+            yield watched
+            tasks.cancel_scope.cancel()
+
+
+def account_for(facts: list[Fact], events: list[dict[str, Any]], tally: Counter[str]) -> list[str]:
+    """Lay what a consumer received of one feed's stream beside all there was.
+
+    Args:
+        facts: what the witness heard, in order.
+        events: what was received, in order, gaps included.
+        tally: counts events received, covered and said twice.
+
+    Returns:
+        What is missing without a gap in its place, or was never said.
+    """
+    faults: list[str] = []
+    place, has_gap, has_begun, last = 0, False, False, None
+    for event in events:
+        if event["type"] == "gap":
+            has_gap = True
+            continue
+        found = next((at for at in range(place, len(facts)) if agrees(facts[at], event)), None)
+        if found is None:
+            if last is not None and agrees(last, event):
+                tally["twice"] += 1
+            else:
+                faults.append(f"nobody said {event}")
+            continue
+        missing = found - place
+        # What a stream has to tell begins with its first event; what came before was nobody's yet.
+        if missing and has_begun:
+            tally["covered"] += missing
+            if not has_gap:
+                faults.append(f"{missing} missing without a gap before {event}")
+        tally["received"] += 1
+        last, place, has_gap, has_begun = facts[found], found + 1, False, True
+    rest = len(facts) - place
+    if rest:
+        tally["covered"] += rest
+        if has_begun and not has_gap:
+            faults.append(f"{rest} missing without a gap at the end")
+    return faults
+
+
+async def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever goes wrong on whichever feed, nothing is missing without a gap in its place."""
+    dice, happened = random.Random(SEED), Counter[str]()
+    options = venue(seed=SEED, paused=False, rate=300, markets=6)
+    with anyio.fail_after(SECONDS + 120):
+        async with rigged(options, IMPATIENT["market"], feeds=IMPATIENT, proxied=True) as rig:
+            await rig.admin.ask("POST", "/pause")
+            await follow(rig, *FEEDS)
+            async with witnesses(rig) as watched:
+                await rig.admin.ask("POST", "/resume")
+                end = anyio.current_time() + SECONDS
+                while anyio.current_time() < end:
+                    happened[await harm(rig, dice)] += 1
+                    # Between two faults time flies on the quiet feeds.
+                    await rig.admin.ask("POST", "/step", {"events": 50, "seconds": 3})
+                await is_served(rig, *FEEDS)
+                await rig.admin.ask("POST", "/step", {"events": 300, "seconds": 10})
+                await rig.settle()
+                heard = {name: await witness.facts() for name, witness in watched.items()}
+            tallies, faults = judge(rig, heard)
+            status = await rig.consumer.ask("status")
+    report = [f"soak of {SECONDS:g} s, seed {SEED}: {happened.total()} faults, {status['gaps']} gaps"]
+    report += [f"  {name:<9} {dict(tally)}" for name, tally in tallies.items()]
+    with capsys.disabled():
+        print("", *report, f"  {dict(happened)}", sep="\n")
+    assert faults == []
+    assert status["restarts"] == 0
+    for name, tally in tallies.items():
+        assert tally["received"] > 20, name
+
+
+def judge(rig: Rig, heard: dict[str, dict[str, list[Fact]]]) -> tuple[dict[str, Counter[str]], list[str]]:
+    """What became of each feed's events, and what is wrong with it."""
+    tallies, faults = dict[str, Counter[str]](), list[str]()
+    for name, streams in heard.items():
+        feed, _, label = name.partition("/")
+        tally = tallies[name] = Counter[str]()
+        told = {rig.consumer.stream_of(key): record for key, record in rig.consumer.streams.items()}
+        for stream, facts in streams.items():
+            record = told.get(f"{label}/{stream}" if label else stream)
+            events = [] if record is None else record.events
+            mine = [event for event in events if event["type"] == "gap" or event.get("feed", feed) == feed]
+            comparable = [fact for fact in facts if not is_an_answer(fact)]
+            wanted = [event for event in mine if event["type"] == "gap" or not is_an_answer(event)]
+            faults += [f"{name} {stream}: {fault}" for fault in account_for(comparable, wanted, tally)]
+    return tallies, faults
+
+
+def is_an_answer(event: dict[str, Any]) -> bool:
+    """Whether an event answers a question of one client, so that no other hears it; or cannot be told from others.
+
+    A first book has the tick size in it; the tops of books come again and again with the same words.
+    """
+    kind = event["type"]
+    return kind in ("snapshot", "best_bid_ask") or (kind == "book" and event.get("tick_size") is not None)
