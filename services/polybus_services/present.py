@@ -209,6 +209,8 @@ def subscriptions(listed: Sequence[SubscriptionInfo], *, with_assets: bool) -> R
     numbers = ("live", "events")
     columns = ["id", "owner", "feed", "types", "live", "events", "last event", "lasts"]
     grid = table(*columns, numbers=numbers)
+    for column in grid.columns[:2]:
+        column.no_wrap = True
     for one in listed:
         whole = one.live_count == one.asset_count
         grid.add_row(

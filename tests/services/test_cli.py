@@ -199,7 +199,12 @@ async def test_a_gateway_without_nats_is_status_3() -> None:
         ("1", "market"),
         (f"--market 0x{'ab' * 32}", "market"),
         ("--type new_market", "market"),
+        ("1 --type book", "market"),
         ("--account alice", "user"),
+        ("1 --account alice", "user"),
+        ("1 --type order", "user"),
+        ("1 --topic activity", "rtds"),
+        ("1 --type trades", "rtds"),
         (f"--market 0x{'ab' * 32} --type trade", "user"),
         ("--type order", "user"),
         ("--topic comments", "rtds"),
@@ -527,7 +532,7 @@ async def test_a_port_that_is_taken_is_one_sentence() -> None:
 @pytest.mark.anyio
 async def test_a_reader_who_has_enough_is_no_failure(stage: Stage) -> None:
     """`polybus tail | head -1` ends quietly, with status 0 also for `pipefail`."""
-    await polybus("subscribe", *stage.simulator.assets, NATS_URL=stage.nats)
+    assert (await polybus("subscribe", *stage.simulator.assets, NATS_URL=stage.nats)).status == 0
 
     for flags in ("", "--json"):
         command = f"set -o pipefail; {sys.executable} -m polybus_services tail {flags} | head -n 1"

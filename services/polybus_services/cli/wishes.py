@@ -88,8 +88,8 @@ def feed_meant(given: Mapping[str, Collection[str] | str | None]) -> str:
     )
     if not feeds:
         raise _wrong(f"no feed takes {told}")
-    # Condition ids alone mean the market feed, as they did when it was the only one.
-    if len(feeds) > 1 and fields != {"markets"}:
+    # Ids alone mean the market feed, as they did when it was the only one.
+    if len(feeds) > 1 and not (feeds[0] == "market" and fields <= {"assets", "markets"}):
         raise _wrong(f"{told} could mean the feeds {' and '.join(feeds)}: say which with --feed")
     return feeds[0]
 
