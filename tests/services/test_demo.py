@@ -396,7 +396,8 @@ async def test_every_feed_has_its_part() -> None:
         assert await demo.end() == (0, "")
 
     around = shown["around"]
-    assert {row["class"] for row in around["prices"]} == {"crypto", "crypto_twap", "equity"}
+    assert {row["class"] for row in around["prices"]} == {"crypto", "equity"}
+    assert {row["feed"] for row in around["prices"] if row["symbol"] == "btcusd"} == {"rtds", "polybolt"}
     assert {line["about"].split()[0] for line in around["user"]} == {"alice"}
     assert around["games"]
     logins = {one["feed"]: one["authenticated"] for one in shown["status"]["connections"]}

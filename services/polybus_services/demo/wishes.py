@@ -7,8 +7,8 @@ WAIT_S = 10.0
 
 TOPICS = ("activity", "comments", "crypto_prices")
 
-AVERAGES, STOCKS = ("btcusd", "ethusd"), ("aapl", "nvda")
-"""What PolyBolt is asked for: averages of what RTDS tells of this moment, and what RTDS is not asked for."""
+CRYPTO, STOCKS = ("btcusd", "ethusd"), ("aapl", "nvda")
+"""What PolyBolt is asked for: the first two come from RTDS as well, and meet there on one subject each."""
 
 
 def wishes(
@@ -30,7 +30,7 @@ def wishes(
         # An account may do nothing for a while, and a market without trades is no fault.
         wanted["user"] = ({"account": account, "wait": "sent"},)
         wanted["polybolt"] = (
-            {"symbols": list(AVERAGES), "classes": ["crypto_twap"], "wait": "data"},
+            {"symbols": list(CRYPTO), "wait": "data"},
             {"symbols": list(STOCKS), "classes": ["equity"], "wait": "data"},
         )
     return {feed: wanted[feed] for feed in feeds if feed in wanted}
