@@ -44,12 +44,16 @@ class Accounts:
         """The account that a request means.
 
         Raises:
-            ControlError: 400 if it could be more than one, 401 if there is none, or its credentials are not all
+            ControlError: 400 or 422 if it could be more than one, 401 if there is none, or its credentials are not all
                 there; the text says which account or variable is missing.
         """
         wanted = wanted or (self._prices if feed == "polybolt" else None)
         if wanted is None and len(self._accounts) > 1:
             names = ", ".join(sorted(self._accounts))
+            if feed == "polybolt":
+                raise ControlError(
+                    422, f"which of the accounts {names} asks for prices? Set prices.account", field="feed"
+                )
             raise ControlError(400, f"account: which of {names} is meant?", field="account")
         label = wanted or next(iter(self._accounts), None)
         if label is None:

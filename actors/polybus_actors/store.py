@@ -60,7 +60,7 @@ class Store:
         try:
             with anyio.fail_after(2 * WRITE_TIMEOUT_S):
                 kv = await self._open(client)
-                return await self._read_all(kv)
+                return await self._read_all(client, kv)
         except (nats.errors.Error, TimeoutError) as error:
             logger.warning(
                 "subscriptions will not survive a restart: JetStream is not available (%s)",
@@ -128,15 +128,20 @@ class Store:
             self._kv = await js.create_key_value(bucket=self._bucket, history=1)
         return self._kv
 
-    async def _read_all(self, kv: KeyValue) -> list[Subscription]:
+    async def _read_all(self, client: Client, kv: KeyValue) -> list[Subscription]:
+        # Not `kv.watch`: its sign that all has been seen may overtake what is still on its way.
+        bucket = f"$KV.{self._bucket}."
+        info = await client.jetstream(timeout=WRITE_TIMEOUT_S).stream_info(
+            f"KV_{self._bucket}", subjects_filter=f"{bucket}{self._replica}.>"
+        )
         subscriptions = []
-        watcher = await kv.watch(f"{self._replica}.>", ignore_deletes=True)
-        async for entry in watcher:
-            if entry is None:
-                break  # everything that was there has been seen
+        for subject in info.state.subjects or {}:
+            key = subject.removeprefix(bucket)
             try:
+                entry = await kv.get(key)
                 subscriptions.append(_decoder.decode(entry.value or b""))
+            except nats.js.errors.KeyNotFoundError:
+                continue  # what is left of one that was given up
             except msgspec.DecodeError as error:
-                logger.error("the entry %s of the bucket %s is ignored: %s", entry.key, self._bucket, error)
-        await watcher.stop()  # type: ignore[no-untyped-call]
+                logger.error("the entry %s of the bucket %s is ignored: %s", key, self._bucket, error)
         return sorted(subscriptions, key=lambda subscription: subscription.created)

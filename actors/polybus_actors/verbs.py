@@ -86,7 +86,7 @@ class Verbs:
             owner=subscription.owner,
             feed=subscription.feed,
             state="accepted" if missing else request.wait,
-            assets=len(subscription.assets),
+            assets=len(keys_of(subscription)),
             subjects=subjects_of(subscription, self._prefix),
             missing=missing,
             created=created,
