@@ -157,6 +157,8 @@ def _market_subjects(wish: Wish, prefix: str) -> list[str]:
     if not wish.types and wish.assets:
         market_wide = [type_of(MarketResolved)]
     wide = [f"{prefix}.market.*._.{type_}" for type_ in market_wide]
+    if type_of(NewMarket) in market_wide:
+        wide.append(f"{prefix}.market._._.gap")  # what was missed of the whole venue
     if not wish.assets or (wish.types and not types):
         return wide
     wanted = [*types, "gap"] if types else [None]

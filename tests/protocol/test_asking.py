@@ -44,7 +44,7 @@ WISHES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         [ASSET],
         ["market.*._.market_resolved"],
     ),
-    "the whole venue": ({"types": ["new_market"]}, ["*"], ["market.*._.new_market"]),
+    "the whole venue": ({"types": ["new_market"]}, ["*"], ["market.*._.new_market", "market._._.gap"]),
     "an account": ({"feed": "user", "account": "my acc"}, ["*"], ["user.my%20acc.*.>"]),
     "markets of an account": (
         {"feed": "user", "account": "main", "markets": [MARKET], "types": ["trade"]},

@@ -82,7 +82,7 @@ EVERY_OLD_REQUEST: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
     ("market", "agg_orderbook"): ("market", [ASSET], [f"market.*.{ASSET}.book"]),
     ("market", "last_trade_price"): ("market", [ASSET], [f"market.*.{ASSET}.last_trade_price"]),
     ("market", "tick_size_change"): ("market", [ASSET], [f"market.*.{ASSET}.tick_size_change"]),
-    ("market", "market_created"): ("market", [ASSET], ["market.*._.new_market"]),
+    ("market", "market_created"): ("market", [ASSET], ["market.*._.new_market", "market._._.gap"]),
     ("market", "market_resolved"): ("market", [ASSET], ["market.*._.market_resolved"]),
     ("activity", "trades"): ("rtds", [f"activity/trades?market={MARKET}"], [f"activity.*.{MARKET}.trades"]),
     ("activity", "orders_matched"): (
