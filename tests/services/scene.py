@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 TRANSPORT = "@nats-io/transport-node"
 """The NATS client that the JavaScript examples import."""
 
+CREDENTIALS = ("api_key", "secret", "passphrase")
+
 
 class Scene(msgspec.Struct):
     """A simulated venue as `polybus simulate` starts it, but busier, and a gateway that follows it."""
@@ -31,7 +33,10 @@ class Scene(msgspec.Struct):
     @property
     def variables(self) -> dict[str, str]:
         """The environment in which a command meets this scene."""
-        return {"NATS_URL": self.nats, "POLYBUS_FEEDS__MARKET__URL": self.simulator.feeds["market"]}
+        feeds = {f"POLYBUS_FEEDS__{feed.upper()}__URL": url for feed, url in self.simulator.feeds.items()}
+        alice = self.simulator.accounts[0]
+        account = {f"POLYBUS_ACCOUNTS__ALICE__{name.upper()}": alice[name] for name in CREDENTIALS}
+        return {"NATS_URL": self.nats} | feeds | account
 
     def moved_here(self, text: str) -> str:
         """A text whose addresses are those of this scene instead of the usual ones."""

@@ -17,9 +17,10 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import msgspec
@@ -28,18 +29,20 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from polybus_actors.pools import ACCOUNT_FEEDS
 from polybus_protocol import asset_pattern, decode_event, encode_event, market_pattern, parse_subject, type_of
-from polybus_protocol.control import FEEDS, MARKET_TYPES, VERBS
+from polybus_protocol.asking import ASKING, EVENT_TYPES
+from polybus_protocol.control import VERBS
 from polybus_protocol.door import DIALECTS
-from polybus_protocol.events import GAP_REASONS
-from polybus_protocol.legacy import DELIVERY, FIELDS, TYPES
+from polybus_protocol.events import GAP_REASONS, AnyEvent
+from polybus_protocol.legacy import CHANNELS, DELIVERY, FEED_OF_TYPE, FIELDS, TYPES
 from polybus_protocol.replies import REPLIES, ErrorReply, encode_reply
 from polybus_services.cli import support
 from polybus_services.config import Config, load, show
-from polybus_services.simulator.faults import FAULTS, FaultError, fault_of
+from polybus_services.simulator.faults import FAULTS, fault_of
 from polybus_services.simulator.probe import request
 
-from .scene import ROOT, Scene, checked_by_node, first_lines, node_with_transport, scene
+from .scene import CREDENTIALS, ROOT, Scene, checked_by_node, first_lines, node_with_transport, scene
 from .terminal import environment, polybus, running
 from .test_examples import example
 
@@ -136,6 +139,15 @@ async def test_its_assets_are_those_of_the_simulator(here: Scene) -> None:
     assert {asset for asset in named if asset} == set(here.simulator.assets[:2])
 
 
+def test_its_account_is_the_simulators(here: Scene) -> None:
+    """The credentials it names open the simulator of the usual seed, and its URLs are the simulator's."""
+    (text,) = [snippet.text for snippet in of("toml") if "[accounts." in snippet.text]
+    named = tomllib.loads(here.moved_here(text))
+    (alice, *_) = here.simulator.accounts
+    assert named["accounts"] == {"alice": {name: alice[name] for name in CREDENTIALS}}
+    assert {feed: entry["url"] for feed, entry in named["feeds"].items()} == here.simulator.feeds
+
+
 @pytest.mark.parametrize("snippet", of("python"), ids=str)
 async def test_python(snippet: Snippet, here: Scene) -> None:
     """It runs as it stands, and says something."""
@@ -187,9 +199,19 @@ def test_json(snippet: Snippet) -> None:
 
 
 def test_every_event_and_reply_has_an_example() -> None:
-    """Each type that the gateway publishes is shown, and the reply of each verb."""
+    """Each type of the market feed is shown, others at least by fields they do have, and the reply of each verb."""
     shown = {json.loads(s.text)["type"] for s in of("json") if s.about == "json: event"}
-    assert shown == {*MARKET_TYPES, "gap", "unknown", "connection"}
+    assert shown >= {*ASKING["market"].types, "gap", "unknown", "connection"}
+    structs = {type_of(event): event for event in get_args(AnyEvent)}
+    listed = table("event", "of", "fields")
+    for types, feeds, fields in listed:
+        for type_ in re.findall(r"\w+", types):
+            assert all(type_ in ASKING[feed].types for feed in re.findall(r"\w+", feeds)), type_
+            had = {field.encode_name for field in msgspec.structs.fields(structs[type_])}
+            assert set(re.findall(r"\w+", re.sub(r"\(.*?\)", "", fields))) <= had, type_
+    assert {*ASKING["market"].types, *re.findall(r"\w+", " ".join(row[0] for row in listed))} == set(
+        EVENT_TYPES
+    )
     replies = {s.about for s in of("json") if "reply" in s.about}
     assert replies == {f"json: reply {verb}" for verb in VERBS}
 
@@ -227,9 +249,9 @@ class Shell:
 
     async def polybus(self, words: list[str], variables: dict[str, str]) -> None:
         """One of our commands, to its end or until it is ready."""
-        if "polybus.toml" in words:  # the one shown above the command
-            file = self.folder / "polybus.toml"
-            file.write_text(of("toml")[0].text, encoding="utf-8")
+        for snippet in of("toml"):  # the files shown beside the commands
+            file = self.folder / snippet.about.removeprefix("toml: ")
+            file.write_text(self.here.moved_here(snippet.text), encoding="utf-8")
             words = [str(file) if word == file.name else word for word in words]
         if words[0] not in ("run", "simulate"):
             done = await polybus(*words, **variables)
@@ -309,13 +331,13 @@ async def test_what_the_demo_says(here: Scene) -> None:
 
 
 def test_subjects() -> None:
-    """The subjects are what the code makes of ids, and each type of the market feed stands beside its own."""
+    """The subjects are what the code makes of ids, and each type stands beside its own."""
     rows = table("subject", "carries")
     for subject, _ in rows:
         plain = re.sub(r"<(\w+)>", r"\1", subject)
         assert str(parse_subject(plain)) == plain
     carried = re.findall(r"`(\w+)`", " ".join(f"`{cells}`" for _, cells in rows))
-    assert set(MARKET_TYPES) <= set(carried)
+    assert set(EVENT_TYPES) <= set(carried)
     patterns = dict(table("you want", "pattern"))
     named = {"ASSET": "<asset>", "MARKET": "<market>"}
     made = [asset_pattern("ASSET"), market_pattern("MARKET")]
@@ -323,10 +345,13 @@ def test_subjects() -> None:
 
 
 def test_feeds() -> None:
-    """What the gateway serves, and what the protocol package reads, is what the text says."""
+    """The table has each feed, what it takes and whether it wants an account; the text says what `decode` knows."""
     words = " ".join(README.split())
-    assert FEEDS == ("market",)
-    assert "The gateway serves `market` only" in words
+    rows = table("feed", "brings", "account", "fields of a request", "subjects after `polymarket.v1.`")
+    assert [row[0] for row in rows] == list(ASKING) == list(DIALECTS)
+    for feed, _, account, fields, _ in rows:
+        assert set(re.findall(r"\w+", fields)) == ASKING[feed].fields
+        assert account == ("yes" if feed in ACCOUNT_FEEDS else "no")
     *most, last = DIALECTS
     assert f"`decode`, which knows the feeds {', '.join(f'`{feed}`' for feed in most)} and `{last}`." in words
 
@@ -337,18 +362,15 @@ def test_gap_reasons() -> None:
 
 
 def test_faults() -> None:
-    """Every fault that strikes the market feed unless told otherwise is listed, and no other."""
+    """Every fault is listed with the feeds it strikes, and no other."""
 
-    def strikes(name: str) -> bool:
-        wanted = {"assets": ["1"]} if name == "freeze-asset" else {}
-        try:
-            usual = fault_of(name, wanted)
-            fault_of(name, wanted | {"feed": "market"})
-        except FaultError:
-            return False
-        return getattr(usual, "feed", None) == "all"
+    def strikes(name: str) -> str:
+        usual = fault_of(name, {"assets": ["1"]} if name == "freeze-asset" else {})
+        only = [feed for feed in getattr(usual, "only", ()) if feed != "all"]
+        return ", ".join(only) or getattr(usual, "feed", "all")
 
-    assert [name for name, _ in table("fault", "what a client sees")] == list(filter(strikes, FAULTS))
+    listed = {name: feed for name, feed, _ in table("fault", "feed", "what a client sees")}
+    assert listed == {name: strikes(name) for name in FAULTS}
 
 
 def test_configuration() -> None:
@@ -373,11 +395,14 @@ def test_old_names() -> None:
     """Every old name that is understood is listed with what it stands for."""
     said: dict[str, str] = {}
     for old, today in table("old", "today"):
-        kind = next((word for word in ("event type", "callback type") if old.startswith(word)), "field")
+        kinds = ("event type", "callback type", "channel called", "without a channel")
+        kind = next((word for word in kinds if old.startswith(word)), "field")
         said |= {f"{kind} {name}": today for name in re.findall(r"\w+", old.removeprefix(kind))}
     understood = {f"field {old}": new for old, new in FIELDS.items()}
     understood |= {f"event type {old}": new for old, new in TYPES.items()}
     understood |= {f"callback type {old}": new for old, new in DELIVERY.items()}
+    understood |= {f"channel called {old}": new for old, new in CHANNELS.items()}
+    understood |= {f"without a channel {old}": feed for old, feed in FEED_OF_TYPE.items()}
     assert said == understood
 
 
