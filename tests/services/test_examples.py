@@ -95,6 +95,16 @@ async def test_parse_reads_frames() -> None:
     ]
 
 
+async def test_parse_reads_any_feed() -> None:
+    """A feed that is named is read in its own language."""
+    frame = b'{"gameId":7,"leagueAbbreviation":"NFL","score":"3-0","live":true}\n'
+    done = await anyio.run_process(
+        [sys.executable, str(EXAMPLES / "parse.py"), "sports"], input=frame, env=environment()
+    )
+    subject, _, _ = done.stdout.decode().partition(" ")
+    assert subject == "polymarket.v1.sports.nfl.7.sport_result"
+
+
 def event(type_: str, epoch: int, seq: int, **fields: Any) -> dict[str, Any]:
     """An event as it arrives, with no more than what the example looks at."""
     return {"type": type_, "epoch": epoch, "seq": seq, "bids": [], "asks": [], "changes": []} | fields
