@@ -28,6 +28,7 @@ from .sequence import ChannelSequence
 from .signals import Declined, Live, Overdue, Signal, Tapped
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
+from .voice import Voice
 from .waits import Waits
 
 SILENCE_CHECKS = 4
@@ -91,7 +92,7 @@ class Session:
         self._opened_at = self._next_ping_at = self._next_check_at = now
         self._expecting_since = now
         self._waits = Waits(profile.asset_timeout_s)
-        self._outgoing: list[str] = []
+        self._voice = Voice(dialect, profile.ids_per_frame)
         self._signals: list[Signal] = []
         self._last_frame = b""
 
@@ -205,8 +206,12 @@ class Session:
 
     def handle_deadline(self, now: float, time: int) -> list[Publication]:
         """Do what fell due by `now`.  Calling early is harmless."""
-        due = [input_ for input_, at in self._deadlines().items() if now >= at]
-        return [publication for input_ in due for publication in self._on(input_, now, time)]
+        publications: list[Publication] = []
+        for due in [input_ for input_, at in self._deadlines().items() if now >= at]:
+            is_end = due in (Input.NO_FRAME, Input.NO_DATA, Input.UNANSWERED)
+            details = (self._reason_for(due), Verdict.RETRY, time) if is_end else (now, time)
+            publications += self._on(due, *details)
+        return publications
 
     def _deadlines(self) -> dict[Input, float]:
         """When each input falls due, the gravest first."""
@@ -231,8 +236,7 @@ class Session:
 
     def data_to_send(self) -> list[str]:
         """Hand out the messages to write, in order; each is handed out once."""
-        outgoing, self._outgoing = self._outgoing, []
-        return outgoing
+        return self._voice.drain()
 
     def take_signals(self) -> list[Signal]:
         """Hand out what the connection's owner should know; each is handed out once."""
@@ -251,7 +255,7 @@ class Session:
 
     def _prove(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
         self._opened_at = now
-        self._say(self._dialect.admission())
+        self._voice.say(self._dialect.admission())
         return self._note(wanted, now)
 
     def _note(self, wanted: dict[str, Stream | None], _now: float) -> list[Publication]:
@@ -266,17 +270,15 @@ class Session:
         self._next_ping_at = now + self._profile.ping_interval_s
         self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
         self._expecting_since = now
-        # All that was wanted while we were being checked may have been taken back since.
-        first, *rest = self._chunks(wanted) or [[]]
-        self._say(self._dialect.opening(first))
-        return self._carry(wanted, rest, now)
+        self._voice.open(wanted)
+        return self._carry(wanted, now)
 
     def _ask(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
-        return self._carry(wanted, self._chunks(wanted), now)
+        self._voice.ask(wanted)
+        return self._carry(wanted, now)
 
     def _take_back(self, keys: Collection[str]) -> list[Publication]:
-        for chunk in self._chunks(keys):
-            self._say(self._dialect.unsubscribe(chunk))
+        self._voice.take_back(keys)
         return self._forget(keys)
 
     def _forget(self, keys: Collection[str]) -> list[Publication]:
@@ -300,7 +302,7 @@ class Session:
 
     def _ping(self, now: float, _time: int) -> list[Publication]:
         self._next_ping_at = now + self._profile.ping_interval_s
-        self._say(self._dialect.ping)
+        self._voice.say(self._dialect.ping)
         return []
 
     def _report_overdue(self, now: float, _time: int) -> list[Publication]:
@@ -318,29 +320,6 @@ class Session:
         ]
         return self._ask_again(silent, "silent", None, now, time)
 
-    def _give_up_mute(self, _now: float, time: int) -> list[Publication]:
-        return self._break(f"no frame at all for {self._profile.silence_timeout_s:g} s", Verdict.RETRY, time)
-
-    def _give_up_unanswered(self, _now: float, time: int) -> list[Publication]:
-        seconds = self._profile.first_data_timeout_s
-        return self._break(
-            f"the venue has not accepted our credentials in {seconds:g} s", Verdict.RETRY, time
-        )
-
-    def _give_up_stalled(self, _now: float, time: int) -> list[Publication]:
-        profile = self._profile
-        seconds = profile.data_timeout_s if self.has_data else profile.first_data_timeout_s
-        what = "no data" if self.has_data else "no data at all since the subscription"
-        return self._break(f"{what} for {seconds:g} s, though the socket is open", Verdict.RETRY, time)
-
-    def _give_up_rejected(self, code: str, time: int) -> list[Publication]:
-        return self._break(
-            f"the venue does not accept the credentials ({code}): check the account", Verdict.NEVER, time
-        )
-
-    def _give_up_refused(self, word: str, time: int) -> list[Publication]:
-        return self._break(f"the venue refused our last message: {word}", Verdict.RETRY, time)
-
     def _break(self, reason: str, verdict: Verdict, time: int) -> list[Publication]:
         self.ended = Ended(reason, verdict)
         return [
@@ -355,43 +334,44 @@ class Session:
 
     # --- their tools -------------------------------------------------------------------------------
 
-    def _chunks(self, keys: Iterable[str]) -> list[list[str]]:
-        listed, size = list(keys), self._profile.ids_per_frame
-        return [listed[start : start + size] for start in range(0, len(listed), size)]
-
-    def _say(self, message: str | None) -> None:
-        if message is not None:
-            self._outgoing.append(message)
-
-    def _carry(
-        self, wanted: dict[str, Stream | None], chunks: list[list[str]], now: float
-    ) -> list[Publication]:
+    def _carry(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
         if not self.cargo.expects_data:
             self._expecting_since = now
         self.cargo.take(wanted)
-        for chunk in chunks:
-            self._say(self._dialect.subscribe(chunk))
         self._waits.asked(self.cargo.awaited(wanted), now)
         return []
 
     def _repeat(self, keys: Collection[str], now: float) -> None:
-        """Ask for keys again.  Re-sending an active one is ignored, so each is taken back first."""
-        for chunk in self._chunks(keys):
-            self._say(self._dialect.unsubscribe(chunk))
-            self._say(self._dialect.subscribe(chunk))
+        self._voice.repeat(keys)
         self._waits.asked(keys, now)
         # The answer of a book at rest may be what came last, to the letter: it is no duplicate.
         self._last_frame = b""
+
+    def _reason_for(self, overdue: Input) -> str:
+        """Why a connection is given up whose deadline has passed."""
+        profile = self._profile
+        match overdue:
+            case Input.NO_FRAME:
+                return f"no frame at all for {profile.silence_timeout_s:g} s"
+            case Input.UNANSWERED:
+                return f"the venue has not accepted our credentials in {profile.first_data_timeout_s:g} s"
+            case _ if self.has_data:
+                return f"no data for {profile.data_timeout_s:g} s, though the socket is open"
+            case _:
+                seconds = profile.first_data_timeout_s
+                return f"no data at all since the subscription for {seconds:g} s, though the socket is open"
 
     # --- beside the hot path -----------------------------------------------------------------------
 
     def _receive_word(self, frame: bytes, now: float, time: int) -> list[Publication]:
         meaning = self._dialect.words.get(frame)
         if meaning is Word.PING:
-            self._say("pong" if frame.islower() else "PONG")
+            self._voice.say("pong" if frame.islower() else "PONG")
         if meaning is Word.REFUSAL:
             refused = unknown(self._dialect.feed, "refused", "the venue refused our last message", frame)
-            return self._publish_shared(refused, now, time) + self._on(Input.REFUSED, refused.raw, time)
+            return self._publish_shared(refused, now, time) + self._on(
+                Input.REFUSED, f"the venue refused our last message: {refused.raw}", Verdict.RETRY, time
+            )
         if meaning is not None:
             return []
         stray = unknown(self._dialect.feed, *stray_word(frame), frame)
@@ -435,7 +415,8 @@ class Session:
             if aside.meaning is Meaning.ADMITTED:
                 return self._on(Input.ADMITTED, now)
             if aside.meaning is Meaning.REJECTED:
-                return self._on(Input.REJECTED, aside.code, time)
+                reason = f"the venue does not accept the credentials ({aside.code}): check the account"
+                return self._on(Input.REJECTED, reason, Verdict.NEVER, time)
             if aside.meaning is Meaning.REFUSED:
                 reason = f"the venue declined: {aside.code or 'it does not say why'}"
                 self._signals.append(Declined(self._dialect.asked_by(aside), reason))
