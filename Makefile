@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types unit format lock clean
+.PHONY: help setup demo test lint types unit soak format lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -17,6 +17,7 @@ help:  ## list the targets
 	@echo
 	@echo "  make demo SECONDS=20        stop by itself after 20 seconds"
 	@echo "  make demo JSON=1            one JSON object a line, for a pipe"
+	@echo "  make soak SECONDS=600       for ten minutes; SEED=7 for other faults"
 	@echo "  make setup PYTHON=/a/path   use this interpreter"
 
 setup:  ## make .venv with the locked dependencies (the others do it too)
@@ -41,6 +42,9 @@ types: setup  ## mypy --strict and pyright
 unit: setup  ## the tests
 	@echo "== tests"
 	@$(BIN)/pytest --quiet -n 2 --dist loadfile $(ARGS)
+
+soak: setup  ## five feeds and one fault after another: nothing is lost unsaid
+	@POLYBUS_SOAK_SECONDS=$(SECONDS) POLYBUS_SOAK_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_soak.py
 
 format: setup  ## lay the code out, and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet || true

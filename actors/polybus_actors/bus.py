@@ -295,6 +295,7 @@ class Bus:
             if client is self.client:
                 logger.warning("NATS: the connection is lost; events are kept until it is back")
                 self._break()
+                _drop_unwritten(client)
 
         async def heard_reconnected() -> None:
             _give_up_when_unread(client)
@@ -359,6 +360,11 @@ def _give_up_when_unread(client: Client) -> None:
     sock = writer.get_extra_info("socket") if (writer := _writer(client)) is not None else None
     if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1000))
+
+
+def _drop_unwritten(client: Client) -> None:
+    """Forget what nats-py has not written yet: it would write it over the next connection, before our gaps."""
+    client._pending, client._pending_data_size = [], 0  # noqa: SLF001  there is no public way
 
 
 def _writer(client: Client) -> asyncio.StreamWriter | None:

@@ -179,7 +179,8 @@ class Consumer:
 
     def check(self) -> None:
         """Nothing that was received breaks the promise."""
-        assert [fault for record in self.streams.values() for fault in record.faults] == []
+        faults = [fault for record in self.streams.values() for fault in record.faults]
+        assert not faults, "\n".join(faults[:20])
 
     def counts(self, feed: str = "market") -> Counter[tuple[str, str]]:
         """Events received of a feed per stream and type, gaps apart; what came late counts.

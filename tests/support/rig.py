@@ -213,7 +213,7 @@ class Rig:
     def _has_read_all(self) -> bool:
         """Whether each connection has read as many data frames as the venue has written to it."""
         written = {
-            _port_of(link): self._ledger.record(link.id).frames  # type: ignore[attr-defined]
+            _port_of(link): self._ledger.record(link.id).frames
             for link in self.simulator.venue.links.values()
         }
         for connection in self.connections:

@@ -30,19 +30,25 @@ class Witness:
         self._client = client
         self._record = record
         self._heard: list[Any] = []
+        self._is_listening = False
 
     async def listen(self) -> None:
         """Take in what comes until cancelled, or the venue would think us slow."""
-        while True:
+        self._is_listening = True
+        while not self._client.cut:
             await self._client.receive()
+            # The sports server asks who is still there, and hangs up on who is not.
+            while "ping" in self._client.texts:
+                self._client.texts.remove("ping")
+                await self._client.say("pong")
 
     async def facts(self) -> dict[str, list[Fact]]:
         """All that it was told, in order, by stream; waits for what the venue has written to it."""
         with anyio.fail_after(10):
             while len(self._heard) < self._record.frames:
                 if not self._client.texts:
-                    assert not (self._client.closed or self._client.cut), "the witness was cut off"
-                    await anyio.lowlevel.checkpoint()
+                    assert self._client.closed is None, "the witness was cut off"
+                    await (anyio.lowlevel.checkpoint if self._is_listening else self._client.receive)()
                     continue
                 text = self._client.texts.pop(0)
                 if text.startswith(("{", "[")):
