@@ -14,6 +14,8 @@ import anyio
 import anyio.abc
 import msgspec
 
+from polybus_services.children import send_signal
+
 READY_WITHIN_S = 20.0
 """How long a server may take to serve.  It takes 0.1 s; a loaded machine or a big store to recover takes longer."""
 
@@ -112,17 +114,15 @@ class NatsServer:
 
     def kill(self) -> None:
         """End the process as a crash would: SIGKILL, nothing flushed, no goodbye to clients."""
-        process = self._started()
-        if process.returncode is None:
-            process.kill()
+        send_signal(self._started(), signal.SIGKILL)
 
     def freeze(self) -> None:
         """Stop the process without ending it: connections stay open and nothing answers any more."""
-        self._started().send_signal(signal.SIGSTOP)
+        send_signal(self._started(), signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
-        self._started().send_signal(signal.SIGCONT)
+        send_signal(self._started(), signal.SIGCONT)
 
     async def terminate(self) -> None:
         """End the process in good order and wait for it; killed if it has not ended in `STOPPED_WITHIN_S`."""
@@ -131,14 +131,12 @@ class NatsServer:
             return
         # Shielded: whoever gives up waiting for a server must not leave it behind.
         with anyio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.terminate()
-                process.send_signal(signal.SIGCONT)  # a frozen one takes the SIGTERM when it goes on
+            send_signal(process, signal.SIGTERM)
+            send_signal(process, signal.SIGCONT)  # a frozen one takes the SIGTERM when it goes on
             with anyio.move_on_after(STOPPED_WITHIN_S):
                 await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            send_signal(process, signal.SIGKILL)
+            await process.wait()
 
     async def restart(self) -> None:
         """End the process unless it has ended, and start it again on the same port and store.

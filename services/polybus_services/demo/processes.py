@@ -14,6 +14,8 @@ import anyio.abc
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from polybus_services.children import send_signal
+
 READY_WITHIN_S = 20.0
 """How long a child may take to get ready.  It takes half a second; a busy machine takes longer."""
 
@@ -86,14 +88,12 @@ class Child:
 
     def kill(self) -> None:
         """End it at once."""
-        if self.status is None:
-            self._process.kill()
+        send_signal(self._process, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it in good order and wait for it; killed if it has not ended in `STOPPED_WITHIN_S`."""
         with anyio.CancelScope(shield=True):
-            if self.status is None:
-                self._process.terminate()
+            send_signal(self._process, signal.SIGTERM)
             with anyio.move_on_after(STOPPED_WITHIN_S):
                 await self._process.wait()
             self.kill()
