@@ -269,11 +269,10 @@ async def test_credentials_are_never_shown(accounts: Any, caplog: pytest.LogCapt
     caplog.set_level(logging.DEBUG)
     with anyio.fail_after(60):
         async with rigged(VENUE, accounts=accounts) as rig:
+            more: dict[str, Any] = {"deliver": "log", "wait": "sent", "wait_timeout_s": 0.5}
             for label in ("alice", "bob"):
-                await rig.consumer.ask("subscribe", feed="user", account=label, deliver="log", wait="sent")
-            await rig.consumer.ask(
-                "subscribe", feed="polybolt", symbols=["btcusd"], deliver="log", wait="sent"
-            )
+                await rig.consumer.ask("subscribe", feed="user", account=label, **more)
+            await rig.consumer.ask("subscribe", feed="polybolt", symbols=["btcusd"], **more)
             if accounts is accounts_of:
                 await is_served(rig, "user")
             for fault in ("unknown-event", "duplicate", "corrupt-frame"):

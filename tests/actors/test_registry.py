@@ -141,7 +141,8 @@ async def test_the_whole_venue(rig: Rig) -> None:
         await rig.consumer.ask("subscribe", types=["book"])
     assert (refused.value.code, refused.value.error["field"]) == (422, "assets")
     reply = await rig.consumer.ask("subscribe", types=["new_market"], wait="sent", id="venue")
-    assert (reply["state"], reply["subjects"]) == ("sent", ["polymarket.v1.market.*._.new_market"])
+    subjects = ["polymarket.v1.market.*._.new_market", "polymarket.v1.market._._.gap"]
+    assert (reply["state"], reply["subjects"]) == ("sent", subjects)
     created = await rig.admin.happen("new_market")
     key = f"polymarket.v1.market.{created['market']}._"
     await rig.consumer.until(lambda: key in rig.consumer.streams)

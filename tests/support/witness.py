@@ -214,6 +214,8 @@ def _polybolt(frame: Any) -> Iterator[tuple[str, Fact]]:
     payload, class_ = frame["payload"], CLASSES[frame["channel"]]
     stream = f"{class_}/{_plain(payload['symbol'], class_)}"
     fact: Fact = {"source": payload["source"], "market_status": payload.get("market_status")}
+    window = payload.get("window_seconds")
+    fact |= {"venue_symbol": payload["symbol"], "window_s": None if window is None else int(window)}
     if "data" in payload:
         points = [
             {"time": int(point["timestamp"]), "value": Decimal(point["full_accuracy_value"])}
