@@ -204,7 +204,7 @@ def judge(rig: Rig, heard: dict[str, dict[str, list[Fact]]]) -> tuple[dict[str, 
             events = [] if record is None else record.events
             mine = [event for event in events if event["type"] == "gap" or event.get("feed", feed) == feed]
             comparable = [fact for fact in facts if not is_an_answer(fact)]
-            wanted = [event for event in mine if event["type"] == "gap" or not is_an_answer(event)]
+            wanted = [event for event in from_the_answers_on(mine) if not is_an_answer(event)]
             for source in {source_of(fact) for fact in comparable}:
                 found = account_for(
                     [fact for fact in comparable if source_of(fact) == source],
@@ -215,12 +215,32 @@ def judge(rig: Rig, heard: dict[str, dict[str, list[Fact]]]) -> tuple[dict[str, 
     return tallies, faults
 
 
+def from_the_answers_on(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what stands between a gap and the answer that was asked for after it.
+
+    To ask anew is to unsubscribe first, and what happens until the answer is said by it alone: trust begins there.
+    """
+    kept: list[dict[str, Any]] = []
+    since_gap = 0
+    for event in events:
+        if event["type"] == "gap":
+            kept.append(event)
+            since_gap = len(kept)
+        elif is_an_answer(event) and event["type"] != "best_bid_ask":
+            del kept[since_gap:]
+        else:
+            kept.append(event)
+    return kept
+
+
 def is_an_answer(event: dict[str, Any]) -> bool:
     """Whether an event answers a question of one client, so that no other hears it; or cannot be told from others.
 
     A first book has the tick size in it; the tops of books come again and again with the same words.
     """
     kind = event["type"]
+    if kind == "gap":
+        return False
     return kind in ("snapshot", "best_bid_ask") or (kind == "book" and event.get("tick_size") is not None)
 
 
