@@ -271,7 +271,8 @@ async def test_polybolt_does_not_answer_who_we_are() -> None:
             assert any("credentials" in (event["reason"] or "") for event in rig.consumer.system)
             assert rig.consumer.streams == {}
             await rig.admin.fault_off("auth-silent")
-            reply = await rig.consumer.ask("subscribe", **request | {"wait": "data"})
+            request["wait"] = "data"
+            reply = await rig.consumer.ask("subscribe", **request)
             assert reply["missing"] == []
             (told,) = (await rig.consumer.ask("status"))["connections"]
             assert (told["state"], told["authenticated"]) == ("live", True)

@@ -222,7 +222,8 @@ async def test_five_feeds_resume(nats: NatsServer, tmp_path: Path) -> None:
                 return {key.split(".")[2] for key in consumer.streams}
 
             async with gateway_process(nats.url, simulator.feeds, tmp_path, accounts) as gateway:
-                for id_, wish in zip(ids, [{"assets": simulator.assets}, *wishes], strict=True):
+                wanted: list[dict[str, Any]] = [{"assets": simulator.assets}, *wishes]
+                for id_, wish in zip(ids, wanted, strict=True):
                     await consumer.ask("subscribe", **wish, id=id_, wait="sent")
                 await admin.ask("POST", "/step", {"seconds": 60})
                 every = {"market", "user", "activity", "comments", "price", "sports"}
