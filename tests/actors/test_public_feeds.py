@@ -8,7 +8,7 @@ import anyio
 import msgspec
 import pytest
 
-from polybus_services.simulator import SportsChoices
+from polybus_services.simulator import PolyboltChoices, SportsChoices
 from polybus_services.simulator.polybolt_feed import PolyboltManners
 from polybus_services.simulator.rtds_feed import RtdsManners
 
@@ -276,6 +276,25 @@ async def test_polybolt_does_not_answer_who_we_are() -> None:
             assert reply["missing"] == []
             (told,) = (await rig.consumer.ask("status"))["connections"]
             assert (told["state"], told["authenticated"]) == ("live", True)
+
+
+async def test_polybolt_pings_are_answered() -> None:
+    """The server pings below the frames, and hangs up on who misses two: it never has to."""
+    curious = PolyboltChoices(ping_every_s=0.1, pongs_missed=2)
+    with anyio.fail_after(30):
+        async with rigged(venue(polybolt=curious)) as rig:
+            await follow(rig, "polybolt")
+            (manners,) = manners_of(rig, PolyboltManners)
+            for _ in range(8):
+                pinged = manners._pinged_ms
+                await until(partial(was_pinged_after, manners, pinged))
+            await seconds(rig, 5)
+            await rig.received_all("polybolt")
+            assert (await rig.consumer.ask("status"))["connection_errors"] == 0
+
+
+def was_pinged_after(manners: PolyboltManners, time_ms: int) -> bool:
+    return manners._pinged_ms > time_ms
 
 
 async def test_polybolt_is_shared(rig: Rig) -> None:

@@ -301,8 +301,11 @@ async def rigged(
 
 
 def _port_of(link: Link) -> int:
-    """The port on the client's side."""
-    return int(link._stream.extra(anyio.abc.SocketAttribute.remote_port))  # type: ignore[attr-defined]
+    """The port on the client's side; 0 once the socket is closed."""
+    try:
+        return int(link._stream.extra(anyio.abc.SocketAttribute.remote_port))  # type: ignore[attr-defined]
+    except OSError:
+        return 0
 
 
 def market_of(rig: Rig, asset: str) -> str:

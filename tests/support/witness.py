@@ -47,7 +47,7 @@ class Witness:
         with anyio.fail_after(10):
             while len(self._heard) < self._record.frames:
                 if not self._client.texts:
-                    assert self._client.closed is None, "the witness was cut off"
+                    assert not self._client.cut, "the witness was cut off"
                     await (anyio.lowlevel.checkpoint if self._is_listening else self._client.receive)()
                     continue
                 text = self._client.texts.pop(0)
@@ -55,6 +55,8 @@ class Witness:
                     frame = json.loads(text, parse_float=str, parse_int=str)
                     if "op" not in frame:
                         self._heard.append(frame)
+        assert self._client.closed is None, f"the witness was sent away: {self._client.closed}"
+        assert not self._client.cut, "the witness was cut off"
         facts: dict[str, list[Fact]] = defaultdict(list)
         for frame in self._heard:
             for stream, fact in READERS[self._feed](frame):
