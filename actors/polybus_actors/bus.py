@@ -17,12 +17,9 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
-import msgspec
 import nats
 import nats.errors
 from nats.aio.client import Client
@@ -30,6 +27,7 @@ from nats.aio.msg import Msg
 
 from polybus_protocol.stream import Publication, Stream
 
+from .login import NatsSettings, NatsUnreachable, new_client, options, safe_url, words
 from .outbox import Outbox
 
 logger = logging.getLogger("polybus.bus")
@@ -57,29 +55,6 @@ RECONNECT_WAIT_S = 0.25
 
 CLOSE_TIMEOUT_S = 2.0
 """Seconds for nats-py to close, which it may never do on its own when the peer is frozen."""
-
-
-class NatsSettings(msgspec.Struct, frozen=True):
-    """Where NATS is, and who we are there."""
-
-    url: str = "nats://127.0.0.1:4222"
-    """One URL, or several with commas between."""
-    name: str = "polybus"
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    creds: str | None = None
-    """Path of a credentials file."""
-    connect_timeout_s: float = 5.0
-    """Seconds until the first connection must stand."""
-
-    def __repr__(self) -> str:
-        # Secrets never reach a log: a dataclass-like repr would show the password.
-        return f"NatsSettings(url={safe_url(self.url)!r}, name={self.name!r})"
-
-
-class NatsUnreachable(Exception):
-    """NATS cannot be reached, or does not let us in; the text says where and why."""
 
 
 class Bus:
@@ -278,17 +253,11 @@ class Bus:
                 return client
 
     async def _connect(self, timeout_s: float) -> Client:
-        settings, client = self.settings, Client()
+        settings, client = self.settings, new_client(self.settings)
         where = safe_url(settings.url)
         self._closed = closed = anyio.Event()
         self._said = ""
         self._marker_subject = client.new_inbox()
-        secrets: dict[str, Any] = {
-            "user": settings.user,
-            "password": settings.password,
-            "token": settings.token,
-            "user_credentials": None if settings.creds is None else _checked_creds(settings.creds),
-        }
 
         # A client that was replaced may still have things to say: they concern nobody any more.
         async def heard_disconnected() -> None:
@@ -310,8 +279,6 @@ class Bus:
         try:
             with anyio.fail_after(timeout_s):
                 await client.connect(
-                    servers=settings.url.split(","),
-                    name=settings.name,
                     connect_timeout=2,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works, and is needed
@@ -321,7 +288,7 @@ class Bus:
                     disconnected_cb=heard_disconnected,
                     reconnected_cb=heard_reconnected,
                     closed_cb=heard_closed,
-                    **{key: value for key, value in secrets.items() if value is not None},
+                    **options(settings),
                 )
         except TimeoutError:
             await _dismiss(client)
@@ -374,27 +341,3 @@ def _writer(client: Client) -> asyncio.StreamWriter | None:
 
 def _size(publications: list[Publication]) -> int:
     return sum([len(publication.payload) for publication in publications])
-
-
-def words(error: BaseException) -> str:
-    """What an error says; its name where it says nothing, as many of nats-py's do."""
-    return str(error) or type(error).__name__
-
-
-def _checked_creds(path: str) -> str:
-    """A credentials file without its two blocks makes nats-py spin for ever."""
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise NatsUnreachable(f"the NATS credentials file {path} cannot be read: {error.strerror}") from None
-    if "-----BEGIN NATS USER JWT-----" not in text or "-----BEGIN USER NKEY SEED-----" not in text:
-        raise NatsUnreachable(f"the NATS credentials file {path} does not hold a user JWT and an nkey seed")
-    return path
-
-
-def safe_url(urls: str) -> str:
-    """URLs without user, password or token, fit for a log."""
-    return ",".join(
-        url if "@" not in url else f"{urlsplit(url).scheme}://{url.rpartition('@')[2]}"
-        for url in urls.split(",")
-    )

@@ -24,7 +24,7 @@ from polybus_protocol.control import REQUESTS, SERVICE, parse_request
 from polybus_protocol.errors import ControlError
 from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
 
-from .bus import words
+from .login import words
 from .mailbox import ActorStopped
 
 logger = logging.getLogger("polybus.control")

@@ -21,8 +21,9 @@ from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import PREFIX
 
 from .accounts import Accounts
-from .bus import CLOSE_TIMEOUT_S, Bus, NatsSettings
+from .bus import CLOSE_TIMEOUT_S, Bus
 from .control import Control
+from .login import NatsSettings
 from .outbox import Outbox
 from .pool import Lost, Pool
 from .pools import Pools

@@ -16,7 +16,7 @@ from nats.js.kv import KeyValue
 
 from polybus_protocol.interest import Subscription
 
-from .bus import words
+from .login import words
 
 logger = logging.getLogger("polybus.store")
 

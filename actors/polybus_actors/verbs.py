@@ -24,7 +24,8 @@ from polybus_protocol.replies import (
     UnsubscribeReply,
 )
 
-from .bus import Bus, safe_url
+from .bus import Bus
+from .login import safe_url
 from .outbox import Outbox
 from .pools import Pools
 from .registry import Registry, Renew, Subscribe, Unsubscribe

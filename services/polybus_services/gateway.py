@@ -9,8 +9,8 @@ import anyio
 import msgspec
 
 from polybus_actors.accounts import Accounts
-from polybus_actors.bus import NatsSettings, NatsUnreachable
 from polybus_actors.gateway import Gateway, GatewaySettings
+from polybus_actors.login import NatsSettings, NatsUnreachable
 from polybus_actors.pools import ACCOUNT_FEEDS
 from polybus_actors.transport import DialFailed, dial
 from polybus_protocol.profile import FeedProfile

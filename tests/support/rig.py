@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from polybus_actors.accounts import Account, Accounts
-from polybus_actors.bus import NatsSettings
 from polybus_actors.connection import Connection, Phase
 from polybus_actors.gateway import Gateway, GatewaySettings
+from polybus_actors.login import NatsSettings
 from polybus_actors.pool import Pool
 from polybus_protocol.backoff import BackoffPolicy
 from polybus_protocol.feeds.reading import Aside, Reply
