@@ -13,6 +13,8 @@ from polybus_services.simulator.faults import (
     Ending,
     FaultError,
     Faults,
+    Loss,
+    RestTreatment,
     Treatment,
     corrupted,
     fault_of,
@@ -36,6 +38,11 @@ DESIGNED = [
     "dropped-count",
     "rtds-stale",
     "late-data",
+    "lost-frame",
+    "reorder",
+    "rest-stale",
+    "rest-down",
+    "rest-429",
 ]
 
 
@@ -93,6 +100,9 @@ def test_what_is_wrong_is_said(name: str, parameters: object, words: str) -> Non
         (on(unknown_event={"inside": True}), Treatment(unknown="inside")),
         (on(duplicate={}, unknown_event={}), Treatment(duplicate=True, unknown="after")),
         (on(refuse_429={}), Treatment()),
+        (on(lost_frame={"assets": ["22"]}), Treatment(lost=Loss(told=False, counted=False))),
+        (on(reorder={}), Treatment(overtaken=True)),
+        (on(rest_down={}, rest_429={}, rest_stale={}), Treatment()),
         # What is not sent is not meddled with.
         (on(duplicate={}, stall={}), Treatment(stall=True)),
         (
@@ -104,6 +114,25 @@ def test_what_is_wrong_is_said(name: str, parameters: object, words: str) -> Non
 def test_what_befalls_a_frame(faults: Faults, treatment: Treatment) -> None:
     """A frame about assets 11 and 22 on its way to connection market-1."""
     assert faults.treat("market-1", ("11", "22"), 1.0) == treatment
+
+
+@pytest.mark.parametrize(
+    ("faults", "treatment"),
+    [
+        (on(), RestTreatment()),
+        (on(drop={"count": 1}, stall={}, refuse_429={}), RestTreatment()),
+        (on(rest_down={"mode": "cut"}), RestTreatment(down="cut")),
+        (on(rest_down={"assets": ["22"]}), RestTreatment(down="refuse")),
+        (on(rest_down={"assets": ["33"]}), RestTreatment()),
+        (on(rest_429={"retry_after_s": 7}), RestTreatment(retry_after_s=7)),
+        (on(rest_429={"probability": 0}), RestTreatment()),
+        (on(rest_stale={}), RestTreatment(stale=frozenset(("11", "22")))),
+        (on(rest_stale={"assets": ["22", "33"]}), RestTreatment(stale=frozenset(("22", "33")))),
+    ],
+)
+def test_what_befalls_a_rest_request(faults: Faults, treatment: RestTreatment) -> None:
+    """A request for the books of assets 11 and 22."""
+    assert faults.on_rest(("11", "22"), 1.0) == treatment
 
 
 def test_seconds_end_a_fault() -> None:

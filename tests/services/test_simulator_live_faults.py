@@ -122,6 +122,47 @@ async def test_corrupt_frame_does_not_decode(simulator: Simulator, mode: str) ->
         assert sum((await AdminClient(simulator.admin).sent("market-1"))["corrupted"].values()) == 2
 
 
+async def test_lost_frame_leaves_no_trace(simulator: Simulator) -> None:
+    """`lost-frame`: the client's book differs from then on, the ledger knows; the next frame comes as ever."""
+    async with connected(simulator.feeds["market"]) as client:
+        await client.say(opening(*simulator.assets))
+        await client.hear_until_pong()
+        await AdminClient(simulator.admin).fault_on("lost-frame", count=1)
+        await AdminClient(simulator.admin).step(2)
+        (event,) = await client.hear_until_pong()
+        assert event["event_type"] == "price_change"
+        told = await AdminClient(simulator.admin).sent("market-1")
+        assert sum(told["withheld"].values()) == 2
+        assert told["sent"] == client.seen
+
+
+async def test_reorder_swaps_two_of_one_asset(simulator: Simulator) -> None:
+    """`reorder`: a frame comes behind the next one about the same asset; those about others do not matter."""
+    first, other = simulator.markets[:2]
+    async with connected(simulator.feeds["market"]) as client:
+        await client.say(opening(*simulator.assets))
+        await client.hear_until_pong()
+        admin = AdminClient(simulator.admin)
+        await admin.fault_on("reorder", count=1)
+        placed = [await admin.happen("order", str(each["market"]), "alice") for each in (first, other, first)]
+        events = await client.hear_until_pong()
+        assert [event["market"] for event in events] == [placed[at]["market"] for at in (1, 2, 0)]
+        sizes = [float(event["price_changes"][0]["size"]) for event in events[1:]]
+        assert sizes[0] > sizes[1], "the later of two orders at one price makes the level larger"
+        assert (await admin.sent("market-1"))["sent"] == client.seen
+
+
+async def test_reorder_does_not_wait_for_ever(simulator: Simulator) -> None:
+    """Where nothing follows, the frame comes half a second late."""
+    async with connected(simulator.feeds["market"]) as client:
+        await client.say(opening(*simulator.assets))
+        await client.hear_until_pong()
+        await AdminClient(simulator.admin).fault_on("reorder", count=1)
+        await AdminClient(simulator.admin).step(1)
+        assert await client.hear_until_pong() == []
+        assert client.take_in(await client.hear() or "")
+
+
 @pytest.mark.parametrize("inside", [True, False])
 async def test_unknown_event_stands_beside_known_ones(simulator: Simulator, inside: bool) -> None:
     """`unknown-event`: an event of a new type, in the same array or in a frame of its own."""

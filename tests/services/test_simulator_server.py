@@ -8,7 +8,6 @@ import anyio
 import pytest
 from wsproto.events import CloseConnection
 
-from polybus_protocol.book_hash import book_hash
 from polybus_services.simulator import Simulator, SimulatorOptions, ready_line, running_simulator
 from polybus_services.simulator.probe import AdminClient, Client, Refused, connected, opening, request
 
@@ -50,19 +49,6 @@ async def test_ready_line_says_where_everything_is(simulator: Simulator) -> None
     asset = ready["markets"][0]["assets"][0]
     status, book = await request(f"{ready['rest']}/book?token_id={asset}")
     assert (status, book["market"]) == (200, ready["markets"][0]["market"])
-    assert book["hash"] == book_hash(
-        book["market"],
-        asset,
-        book["timestamp"],
-        [(level["price"], level["size"]) for level in book["bids"]],
-        [(level["price"], level["size"]) for level in book["asks"]],
-        min_order_size=book["min_order_size"],
-        tick_size=book["tick_size"],
-        neg_risk=book["neg_risk"],
-        last_trade_price=book["last_trade_price"],
-    )
-    _, books = await request(ready["rest"] + "/books", "POST", [{"token_id": asset}, {"token_id": "404"}])
-    assert [found["asset_id"] for found in books] == [asset]
 
 
 @pytest.mark.parametrize("path", ["/ws/", "/ws", "/ws/clob"])
@@ -80,9 +66,9 @@ async def test_no_feed_at_another_path(simulator: Simulator, path: str) -> None:
         ("GET", "/ws/market", None, 426, "WebSocket"),
         ("GET", "/admin/nothing", None, 404, "/admin/nothing"),
         ("GET", "/admin/step", None, 404, "try POST"),
-        ("GET", "/admin/book", None, 400, "which asset"),
-        ("GET", "/admin/book?asset=404", None, 404, "No orderbook"),
-        ("GET", "/book?token_id=404", None, 404, "No orderbook"),
+        ("GET", "/admin/book", None, 400, "which one"),
+        ("GET", "/admin/book?asset=404", None, 404, "no asset 404"),
+        ("GET", "/nothing", None, 404, "/nothing"),
         ("POST", "/admin/step", {"events": -1}, 400, "events"),
         ("POST", "/admin/step", None, 400, "body"),
         ("PUT", "/admin/faults/gremlins", {}, 404, "there are: drop, stall, freeze-asset"),
@@ -94,7 +80,6 @@ async def test_no_feed_at_another_path(simulator: Simulator, path: str) -> None:
         ("DELETE", "/admin/faults/gremlins", None, 404, "gremlins"),
         ("POST", "/admin/happen", {"event": "rain"}, 400, "rain"),
         ("POST", "/admin/happen", {"event": "trade", "market": "0x0"}, 404, "0x0"),
-        ("POST", "/books", {"token_id": "1"}, 400, "array"),
     ],
 )
 async def test_wrong_requests(

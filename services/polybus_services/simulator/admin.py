@@ -1,10 +1,11 @@
-"""The simulator's HTTP side: `/admin`, for those who test against it, and the venue's REST books.
+"""The simulator's side for those who test against it: `/admin`, over HTTP.
 
 | request | answer |
 | --- | --- |
 | `GET /admin/status` | how it is set, how much has happened, who is connected |
 | `GET /admin/sent[?asset=]` | the ledger: what was handed to each socket, per stream and type, and what was not |
 | `GET /admin/book?asset=` | the book right now, as REST shows it: worst to best, with its hash |
+| `GET /admin/book?asset=&timestamp=&hash=` | the book that had this hash then; without `hash`, the last one of that millisecond |
 | `GET /admin/faults` | every fault: whether it is on, how it is set, its parameters, its story |
 | `PUT /admin/faults/<name>` | switch on; the body holds the parameters (JSON object, may be empty) |
 | `DELETE /admin/faults/<name>` | switch off |
@@ -12,8 +13,9 @@
 | `POST /admin/resume` | let it flow again |
 | `POST /admin/step` `{"events": n, "seconds": s}` | let n facts happen now, and around them s seconds; answers when written |
 | `POST /admin/happen` `{"event": ..., "market": ..., "account": ...}` | one of `trade`, `order`, `cancel`, `tick_size_change`, `new_market`, `market_resolved` |
-| `GET /book?token_id=` | the venue's REST book |
-| `POST /books` `[{"token_id": ...}, ...]` | several; unknown ones are left out |
+
+Books at a point: `timestamp` (milliseconds) and `hash` are those of the last `book` or `price_change` that a consumer
+has heard of an asset.  Each market's last 200 changes are remembered; what is older, or never was, is answered 404.
 
 Facts are those of the exchange.  Settlements, prices, comments and games come with the seconds: if `seconds` is
 left out, with as many as the facts would take at the set pace.
@@ -26,6 +28,7 @@ A stream is an asset there; elsewhere it is the ids in polybus's subject: `<acco
 Errors are `{"error": "..."}` with 400 for what is wrong in the request, 404 for what does not exist.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -34,7 +37,7 @@ import anyio.lowlevel
 import msgspec
 
 from polybus_services.http import Request, Response
-from polybus_services.simulator import market_frames
+from polybus_services.simulator import past
 from polybus_services.simulator.exchange import Market
 from polybus_services.simulator.facts import Fact, Placed, Traded
 from polybus_services.simulator.fault_kinds import (
@@ -43,6 +46,7 @@ from polybus_services.simulator.fault_kinds import (
     FaultError,
     FreezeAsset,
     Recurring,
+    RestFault,
     fault_of,
 )
 from polybus_services.simulator.ladder import Order
@@ -78,10 +82,6 @@ class _Happen(msgspec.Struct, forbid_unknown_fields=True):
     """The label of who trades, places or cancels; needed for `order` and `cancel`."""
 
 
-class _Token(msgspec.Struct):
-    token_id: str
-
-
 class Admin:
     """Answers requests about one venue."""
 
@@ -96,8 +96,6 @@ class Admin:
             ("POST", "/admin/resume"): self._resume,
             ("POST", "/admin/step"): self._step,
             ("POST", "/admin/happen"): self._happen,
-            ("GET", "/book"): self._rest_book,
-            ("POST", "/books"): self._rest_books,
         }
 
     async def handle(self, request: Request) -> Response:
@@ -141,9 +139,32 @@ class Admin:
         return self._venue.ledger.show(request.query.get("asset"))
 
     async def _admin_book(self, request: Request) -> object:
-        market, outcome = self._asset(request, "asset")
-        book = market_frames.rest_book(market, outcome, self._venue.now_ms())
+        asset = request.query.get("asset")
+        if not asset:
+            raise _Refused(400, "asset: which one?")
+        found = self._venue.exchange.assets.get(asset)
+        if found is None:
+            raise _Refused(404, f"asset: there is no asset {asset}")
+        market, outcome = found
+        book = self._book(market, outcome, request)
         return book | {"outcome": market.listing.outcomes[outcome], "resolved": market.resolved}
+
+    def _book(self, market: Market, outcome: int, request: Request) -> dict[str, object]:
+        timestamp, claimed = request.query.get("timestamp"), request.query.get("hash")
+        if timestamp is None:
+            if claimed is not None:
+                raise _Refused(400, "timestamp: a hash is of a book at a time; say both as the message did")
+            return past.now(market).show(market, outcome)
+        if not re.fullmatch("[0-9]{1,16}", timestamp):
+            raise _Refused(400, f"timestamp: {timestamp!r} is no number of milliseconds")
+        book = past.find(market, outcome, timestamp, claimed)
+        if book is None:
+            raise _Refused(
+                404,
+                f"no book of {request.query['asset']} had the hash {claimed} at {timestamp}, or it is more than "
+                f"{past.REMEMBERED_CHANGES} changes ago",
+            )
+        return book
 
     async def _faults(self, _request: Request) -> object:
         return {"faults": self._venue.faults.show(anyio.current_time())}
@@ -152,11 +173,11 @@ class Admin:
         name = _fault_name(request)
         parameters = msgspec.json.decode(request.body) if request.body.strip() else {}
         fault = fault_of(name, parameters)
-        for asset in fault.assets if isinstance(fault, Recurring | FreezeAsset) else ():
+        for asset in fault.assets if isinstance(fault, Recurring | FreezeAsset | RestFault) else ():
             # The other feeds' streams come and go with what happens: their names are not checked.
             if "/" not in asset and asset not in self._venue.exchange.assets:
                 raise _Refused(404, f"assets: there is no asset {asset}")
-        self._venue.faults.switch_on(name, fault, anyio.current_time())
+        self._venue.faults.switch_on(name, fault, anyio.current_time(), self._venue.exchange.changes)
         at_once = isinstance(fault, Ending) and fault.at_once
         struck = self._venue.strike(fault) if isinstance(fault, Ending) and at_once else 0
         return {"fault": name, "on": not at_once, "set": fault, "struck": struck}
@@ -237,26 +258,6 @@ class Admin:
         if not orders:
             raise ValueError(f"{wish.account} has no order in market {wish.market}")
         return orders[-1]
-
-    async def _rest_book(self, request: Request) -> object:
-        market, outcome = self._asset(request, "token_id")
-        return market_frames.rest_book(market, outcome, self._venue.now_ms())
-
-    async def _rest_books(self, request: Request) -> object:
-        tokens = msgspec.json.decode(request.body, type=list[_Token])
-        found = [self._venue.exchange.assets.get(token.token_id) for token in tokens]
-        now_ms = self._venue.now_ms()
-        return [market_frames.rest_book(*place, now_ms) for place in found if place is not None]
-
-    def _asset(self, request: Request, name: str) -> tuple[Market, int]:
-        asset = request.query.get(name)
-        if not asset:
-            raise _Refused(400, f"{name}: which asset?")
-        found = self._venue.exchange.assets.get(asset)
-        if found is None:
-            # The venue's own words for this case.
-            raise _Refused(404, "No orderbook exists for the requested token id")
-        return found
 
     async def _flush(self) -> list[str]:
         """Wait until everything queued is written; those connections where it is not, after `FLUSH_S`."""

@@ -43,6 +43,9 @@ CLOSE_GRACE_S = 2.0
 LONGEST_MESSAGE_BYTES = 1024 * 1024
 """Of a client: room for the ten thousand asset ids that some send at once."""
 
+OVERTAKEN_S = 0.5
+"""How long a frame waits to be overtaken: a test must not wait for ever on a market where nothing happens."""
+
 SLOW_CODES = (1013, 4002)
 """CLOB's and PolyBolt's word for a slow consumer."""
 
@@ -94,6 +97,8 @@ class Connection:
         self._unknown_ids = itertools.count(1)
         self._held: deque[tuple[float, Frame, Treatment]] = deque()
         # Late data and what came after it, each with the moment it is due.
+        self._overtaken: tuple[float, Frame, Treatment] | None = None
+        # What waits for the next frame about the same, and until when.
         self._enqueue(_Queued(accept, None))
 
     async def run(self) -> None:
@@ -126,7 +131,7 @@ class Connection:
         if self._ending:
             return
         faults = self._venue.faults
-        if not faults.any_on and not self._held and not self.manners.stale:
+        if not (faults.any_on or self._held or self.manners.stale or self._overtaken):
             self._send(frame)
             return
         subjects = [entry.subject for entry in frame.entries if self.manners.follows(entry.subject)]
@@ -136,8 +141,11 @@ class Connection:
             # What is due first stays first: order holds even where the delay changes on the way.
             due = max(now + (treatment.late_s or 0.0), self._held[-1][0] if self._held else 0.0)
             self._held.append((due, frame, treatment))
+        elif treatment.overtaken and self._overtaken is None:
+            self._overtaken = (now + OVERTAKEN_S, frame, treatment)
         else:
             self._deliver_treated(frame, treatment)
+            self._let_follow(subjects)
 
     def tick(self, now: float) -> None:
         """Do what time alone brings.
@@ -148,6 +156,8 @@ class Connection:
         while self._held and self._held[0][0] <= now and not self._ending:
             _, frame, treatment = self._held.popleft()
             self._deliver_treated(frame, treatment)
+        if self._overtaken and self._overtaken[0] <= now:
+            self._let_follow([entry.subject for entry in self._overtaken[1].entries])
         if not self._ending:
             self._give(self.manners.tick(self._venue.now_ms()))
 
@@ -229,6 +239,15 @@ class Connection:
             entry = self._made_up(frame.entries[0])
             self._enqueue(_Queued(wire_text(entry.text), self._tallies([entry], Fate.UNKNOWN)))
 
+    def _let_follow(self, subjects: list[str]) -> None:
+        """Send what a frame about these has overtaken."""
+        if self._overtaken is None or self._ending:
+            return
+        _, frame, treatment = self._overtaken
+        if any(entry.subject in subjects for entry in frame.entries):
+            self._overtaken = None
+            self._deliver_treated(frame, treatment)
+
     def _send(self, frame: Frame) -> None:
         frame = self.manners.address(frame)
         self._enqueue(_Queued(frame.wire(), self._tallies(frame.entries, Fate.SENT)))
@@ -277,9 +296,10 @@ class Connection:
             self._throw_away(item)
         self._queue.clear()
         self._queued_bytes = 0
-        for _, frame, _ in self._held:
+        for _, frame, _ in (*self._held, *([self._overtaken] if self._overtaken else [])):
             self._count(Fate.DISCARDED, frame.entries)
         self._held.clear()
+        self._overtaken = None
 
     def _throw_away(self, item: _Queued) -> None:
         lost = [Tally(Fate.DISCARDED, t.subject, t.kind) for t in item.tallies or () if t.fate is Fate.SENT]

@@ -80,7 +80,7 @@ class Crowd:
             event_id=str(number // 10),
             tags=("simulated",),
         )
-        market = self._exchange.open_market(listing, COARSE_TICK)
+        market = self._exchange.open_market(listing, COARSE_TICK, now_ms)
         # Up to one tick inside the edges, so that some markets pass them soon.
         self._opinions[listing.market] = pick.randrange(EDGE_LOW + COARSE_TICK, EDGE_HIGH, COARSE_TICK)
         self._open.append(market)

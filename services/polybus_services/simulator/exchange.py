@@ -17,9 +17,7 @@ from polybus_services.simulator.facts import (
     Traded,
 )
 from polybus_services.simulator.ladder import PRICE_ONE, Ladder, Order, price_text
-
-MIN_ORDER_SIZE = "5"
-"""Shares.  What nearly every market of the venue says; a part of the book hash."""
+from polybus_services.simulator.past import MIN_ORDER_SIZE, NEG_RISK, Change, remember
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -41,8 +39,11 @@ class Listing(msgspec.Struct, frozen=True):
 class Market:
     """A market and its book."""
 
-    def __init__(self, listing: Listing, tick: int) -> None:
+    def __init__(self, listing: Listing, tick: int, opened_ms: int = 0) -> None:
         self.listing = listing
+        self.opened_ms = opened_ms
+        self.changes = remember()
+        """What happened to the book, oldest first; see `past.py`."""
         self.tick = tick
         self.bids = Ladder(1)
         self.asks = Ladder(-1)
@@ -76,7 +77,7 @@ class Market:
             self.levels_json(outcome, Side.SELL),
             min_order_size=MIN_ORDER_SIZE,
             tick_size=price_text(self.tick),
-            neg_risk=False,
+            neg_risk=NEG_RISK,
             last_trade_price=self.last_trade_price,
         )
 
@@ -103,11 +104,13 @@ class Exchange:
         """By condition id, in the order they opened; decided ones stay."""
         self.assets: dict[str, tuple[Market, int]] = {}
         """Token id -> its market and which of the two outcomes it is."""
+        self.changes = 0
+        """How many all books have had."""
         self._next_order = 1
 
-    def open_market(self, listing: Listing, tick: int) -> Market:
+    def open_market(self, listing: Listing, tick: int, now_ms: int = 0) -> Market:
         """List a market with an empty book."""
-        market = Market(listing, tick)
+        market = Market(listing, tick, now_ms)
         self.markets[listing.market] = market
         for outcome, asset in enumerate(listing.assets):
             self.assets[asset] = (market, outcome)
@@ -151,6 +154,9 @@ class Exchange:
         fills = _match(facing, order)
         if order.remaining:
             own.add(order)
+        taken = [(facing is market.bids, fill.price, -fill.size) for fill in fills]
+        rested = [(own is market.bids, first_price, order.remaining)] if order.remaining else []
+        self._note(market, now_ms, (*taken, *rested))
         if not fills:
             return Placed(
                 market,
@@ -186,6 +192,7 @@ class Exchange:
         top = market.top()
         size = order.remaining
         ladder.take(order, size)
+        self._note(market, now_ms, ((ladder is market.bids, order.price, -size),))
         return Cancelled(
             market,
             now_ms,
@@ -207,6 +214,7 @@ class Exchange:
         """
         if market.tick % tick:
             raise ValueError(f"tick {tick} does not divide {market.tick}")
+        self._note(market, now_ms, ())
         old, market.tick = market.tick, tick
         return TickChanged(market, now_ms, old, tick)
 
@@ -214,6 +222,11 @@ class Exchange:
         """Decide a market; its last book stays as it is."""
         market.resolved = True
         return MarketResolved(market, now_ms, winner)
+
+    def _note(self, market: Market, now_ms: int, levels: tuple[tuple[bool, int, int], ...]) -> None:
+        """Keep a change so that it can be undone.  Before the tick and the last trade price change."""
+        self.changes += 1
+        market.changes.append(Change(self.changes, now_ms, levels, market.tick, market.last_trade_price))
 
 
 def _match(facing: Ladder, order: Order) -> tuple[Fill, ...]:

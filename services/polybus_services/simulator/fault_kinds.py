@@ -138,6 +138,14 @@ class CorruptFrame(Recurring):
     mode: Literal["cut", "flip", "either"] = "either"
 
 
+class LostFrame(Recurring):
+    """A data frame is not sent, and nothing tells: the next one follows as if it had never been."""
+
+
+class Reorder(Recurring):
+    """A data frame is overtaken by the next one about one of its assets, or comes half a second late."""
+
+
 class UnknownEvent(Recurring):
     """An event of an unknown type stands after a data frame or, with `inside`, in one array with its events."""
 
@@ -195,6 +203,36 @@ class Auth4001(Auth):
     """Credentials are answered with a close 4001 "credential refused"."""
 
 
+class RestFault(Fault, kw_only=True):
+    """A fault of the REST books, which strikes requests one by one."""
+
+    only: ClassVar[tuple[str, ...]] = ("rest",)
+    count: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    """How many requests it strikes before it is over."""
+    probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    assets: tuple[str, ...] = ()
+    """Only requests for these assets; all requests if empty."""
+
+
+class RestStale(RestFault):
+    """REST shows books as they were when it began, with the time and the hash of then, as in py-clob-client #180.
+
+    Of a market that changed very often since, the oldest book that is remembered.
+    """
+
+
+class RestDown(RestFault):
+    """REST gives no books: 503 (`refuse`), no answer and the connection cut (`cut`), or no answer at all (`hang`)."""
+
+    mode: Literal["refuse", "cut", "hang"] = "refuse"
+
+
+class Rest429(RestFault):
+    """REST requests are answered with 429 and Retry-After."""
+
+    retry_after_s: Annotated[int, msgspec.Meta(ge=0)] = 1
+
+
 FAULTS: Mapping[str, type[Fault]] = {
     "drop": Drop,
     "stall": Stall,
@@ -213,6 +251,11 @@ FAULTS: Mapping[str, type[Fault]] = {
     "dropped-count": DroppedCount,
     "rtds-stale": RtdsStale,
     "late-data": LateData,
+    "lost-frame": LostFrame,
+    "reorder": Reorder,
+    "rest-stale": RestStale,
+    "rest-down": RestDown,
+    "rest-429": Rest429,
 }
 
 

@@ -26,8 +26,14 @@ from polybus_services.simulator.fault_kinds import (
     FaultError,
     FreezeAsset,
     LateData,
+    LostFrame,
     Recurring,
     Refuse429,
+    Reorder,
+    Rest429,
+    RestDown,
+    RestFault,
+    RestStale,
     RtdsStale,
     Selective,
     SeqGap,
@@ -37,7 +43,18 @@ from polybus_services.simulator.fault_kinds import (
 )
 from polybus_services.simulator.feeds import AuthFate, Close
 
-__all__ = ["ALL", "FAULTS", "Ending", "FaultError", "Faults", "Treatment", "corrupted", "fault_of"]
+__all__ = [
+    "ALL",
+    "FAULTS",
+    "Ending",
+    "FaultError",
+    "Faults",
+    "Loss",
+    "RestTreatment",
+    "Treatment",
+    "corrupted",
+    "fault_of",
+]
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -56,6 +73,7 @@ class Treatment(msgspec.Struct):
     stale_after_s: float | None = None
     """Go stale after so long without a PING."""
     late_s: float | None = None
+    overtaken: bool = False
     lost: Loss | None = None
     frozen: frozenset[str] = frozenset()
     duplicate: bool = False
@@ -63,11 +81,25 @@ class Treatment(msgspec.Struct):
     unknown: Literal["after", "inside"] | None = None
 
 
+class RestTreatment(msgspec.Struct):
+    """What befalls one request for books.  By default: nothing."""
+
+    down: Literal["refuse", "cut", "hang"] | None = None
+    retry_after_s: int | None = None
+    """For a 429."""
+    stale: frozenset[str] = frozenset()
+    """The assets whose books are old."""
+    stale_since: int = 0
+    """How many changes the books of the exchange had had by then."""
+
+
 class _On(msgspec.Struct):
     """A fault that is on."""
 
     fault: Fault
     until: float | None
+    since: int
+    """How many changes the exchange had had."""
 
 
 class Faults:
@@ -87,16 +119,17 @@ class Faults:
         """Whether there is anything to ask `treat` about."""
         return bool(self._on)
 
-    def switch_on(self, name: str, fault: Fault, now: float) -> None:
+    def switch_on(self, name: str, fault: Fault, now: float, changes: int = 0) -> None:
         """Switch a fault on; one of the same name is replaced.  An `Ending` meant at once is none to stay.
 
         Args:
             name: the one it has in `FAULTS`.
             fault: as `fault_of` made it.
             now: the caller's clock, in seconds.
+            changes: how many the books of the exchange have had, for what shows them as they were.
         """
         if not (isinstance(fault, Ending) and fault.at_once):
-            self._on[name] = _On(fault, None if fault.seconds is None else now + fault.seconds)
+            self._on[name] = _On(fault, None if fault.seconds is None else now + fault.seconds, changes)
             self._happened[name] = 0
 
     def switch_off(self, name: str) -> bool:
@@ -138,6 +171,30 @@ class Faults:
             if isinstance(fault, Auth) and self._happens(name, fault):
                 return "silent" if isinstance(fault, AuthSilent) else "4001"
         return "admit"
+
+    def on_rest(self, assets: Collection[str], now: float) -> RestTreatment:
+        """Decide what befalls a request for these books."""
+        self._expire(now)
+        treatment = RestTreatment()
+        for name, on in list(self._on.items()):
+            fault = on.fault
+            if not (
+                isinstance(fault, RestFault)
+                and _concerns(fault.assets, assets)
+                and self._happens(name, fault)
+            ):
+                continue
+            match fault:
+                case RestStale():
+                    treatment.stale = frozenset(fault.assets or assets)
+                    treatment.stale_since = on.since
+                case RestDown():
+                    treatment.down = fault.mode
+                case Rest429():
+                    treatment.retry_after_s = fault.retry_after_s
+                case _:
+                    pass
+        return treatment
 
     def treat(self, connection: str, subjects: Collection[str], now: float) -> Treatment:
         """Decide what befalls a data frame.
@@ -189,6 +246,10 @@ class Faults:
                 treatment.lost = Loss(told=False, counted=True)
             case DroppedCount():
                 treatment.lost = Loss(told=True, counted=fault.skip_seq)
+            case LostFrame():
+                treatment.lost = Loss(told=False, counted=False)
+            case Reorder():
+                treatment.overtaken = True
             case Duplicate():
                 treatment.duplicate = True
             case CorruptFrame(mode="either"):
@@ -202,7 +263,7 @@ class Faults:
             case _:
                 pass
 
-    def _happens(self, name: str, fault: Recurring | Refuse429 | Auth) -> bool:
+    def _happens(self, name: str, fault: Recurring | Refuse429 | Auth | RestFault) -> bool:
         """Throw the dice; the last time of a counted fault ends it."""
         if fault.probability < 1.0 and self._random.random() >= fault.probability:
             return False

@@ -6,7 +6,7 @@ who gets a frame is `market_feed.py`.
 
 import json
 
-from polybus_services.simulator.exchange import MIN_ORDER_SIZE, Market
+from polybus_services.simulator.exchange import Market
 from polybus_services.simulator.facts import (
     Cancelled,
     MarketCreated,
@@ -44,26 +44,6 @@ def book(market: Market, outcome: int, now_ms: int) -> Frame:
         f'"hash":"{market.book_hash(outcome, str(now_ms))}","timestamp":"{now_ms}","event_type":"book"}}'
     )
     return Frame((Entry(asset, "book", text),))
-
-
-def rest_book(market: Market, outcome: int, now_ms: int) -> dict[str, object]:
-    """A book as REST `GET /book` shows it: worst to best too, with all that goes into the hash."""
-
-    def levels(side: Side) -> object:
-        return json.loads(f"[{market.levels_json(outcome, side)}]")
-
-    return {
-        "market": market.listing.market,
-        "asset_id": market.listing.assets[outcome],
-        "timestamp": str(now_ms),
-        "hash": market.book_hash(outcome, str(now_ms)),
-        "bids": levels(Side.BUY),
-        "asks": levels(Side.SELL),
-        "min_order_size": MIN_ORDER_SIZE,
-        "tick_size": price_text(market.tick),
-        "neg_risk": False,
-        "last_trade_price": market.last_trade_price,
-    }
 
 
 def price_change(fact: Placed | Cancelled) -> Frame:

@@ -232,6 +232,11 @@ class AdminClient:
         """Switch a fault off."""
         return await self.ask("DELETE", f"/faults/{name}")
 
+    async def book(self, asset: str, timestamp: int | str | None = None, hash_: str | None = None) -> Any:
+        """The book of an asset: as it is, or as it was when a message with this time and hash told of it."""
+        point = "" if timestamp is None else f"&timestamp={timestamp}"
+        return await self.ask("GET", f"/book?asset={asset}{point}" + (f"&hash={hash_}" if hash_ else ""))
+
     async def ledger(self) -> Any:
         """All that was sent and was not."""
         return await self.ask("GET", "/sent")

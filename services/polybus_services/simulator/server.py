@@ -17,6 +17,7 @@ from polybus_services.simulator.admin import Admin
 from polybus_services.simulator.connection import Connection
 from polybus_services.simulator.feeds import Feed
 from polybus_services.simulator.options import SimulatorOptions
+from polybus_services.simulator.rest import Rest
 from polybus_services.simulator.venue import Venue
 
 TICK_S = 0.015
@@ -118,6 +119,7 @@ class _Door:
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
         self._admin = Admin(venue)
+        self._rest = Rest(venue)
         self._numbers: dict[str, int] = {}
 
     async def serve_client(self, stream: anyio.abc.ByteStream) -> None:
@@ -131,8 +133,12 @@ class _Door:
                         if refused is None:
                             return
                         await http.respond(refused)
-                    else:
-                        await http.respond(await self._admin.handle(request))
+                        continue
+                    side = self._admin if request.path.startswith("/admin") else self._rest
+                    answer = await side.handle(request)
+                    if answer is None:
+                        return
+                    await http.respond(answer)
             except HttpError as error:
                 await refuse(http, error)
             except anyio.BrokenResourceError:
