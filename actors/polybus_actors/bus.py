@@ -10,7 +10,6 @@ unexpected error, lose what was in flight, and it buffers while it is disconnect
 - the kernel, too, is told to give up on a peer that takes nothing in, since nats-py would wait for it.
 """
 
-import asyncio
 import contextlib
 import logging
 import socket
@@ -27,7 +26,7 @@ from nats.aio.msg import Msg
 
 from polybus_protocol.stream import Publication, Stream
 
-from .login import NatsSettings, NatsUnreachable, new_client, options, safe_url, words
+from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words, writer_of
 from .outbox import Outbox
 
 logger = logging.getLogger("polybus.bus")
@@ -53,6 +52,9 @@ hour, and nats-py waits for that before it reconnects (nats.py issue 671)."""
 RECONNECT_WAIT_S = 0.25
 """Seconds between two attempts to reach NATS; it is our own server, and every second is backlog."""
 
+DENIED_INTERVAL_S = 10.0
+"""Seconds from one line about missing permissions to the next: each event may be one."""
+
 CLOSE_TIMEOUT_S = 2.0
 """Seconds for nats-py to close, which it may never do on its own when the peer is frozen."""
 
@@ -73,6 +75,8 @@ class Bus:
         self.client: Client | None = None
         self.published = 0
         self.reconnects = 0
+        self.denied = 0
+        """Publishes and subscriptions that our permissions on the server do not allow: those events reach nobody."""
 
         self._outbox = outbox
         self._on_lost = on_lost
@@ -88,6 +92,7 @@ class Bus:
         self._settled = anyio.Event()
         self._marker_subject = ""
         self._said = ""
+        self._denied_said_until = 0.0
         outbox.on_put = self._wake_up
 
     @property
@@ -254,7 +259,7 @@ class Bus:
 
     async def _connect(self, timeout_s: float) -> Client:
         settings, client = self.settings, new_client(self.settings)
-        where = safe_url(settings.url)
+        where = settings.shown_url
         self._closed = closed = anyio.Event()
         self._said = ""
         self._marker_subject = client.new_inbox()
@@ -307,7 +312,13 @@ class Bus:
     async def _heard_error(self, error: Exception) -> None:
         # It must neither raise nor wait: an error callback that does kills a subscription's task.
         self._said = words(error)
-        logger.debug("NATS: %s", self._said)
+        if not is_denial(self._said):
+            logger.debug("NATS: %s", self._said)
+            return
+        self.denied += 1
+        if anyio.current_time() >= self._denied_said_until:
+            self._denied_said_until = anyio.current_time() + DENIED_INTERVAL_S
+            logger.error("NATS does not permit what we do (%d times so far): %s", self.denied, self._said)
 
 
 async def _dismiss(client: Client) -> None:
@@ -317,14 +328,14 @@ async def _dismiss(client: Client) -> None:
             await client.close()
         # Whatever is left of it goes now, or its last words might reach the server after those of the next one.
         # (A transport whose last byte went out while it was closing has forgotten its loop, and is gone already.)
-        if (writer := _writer(client)) is not None:
+        if (writer := writer_of(client)) is not None:
             with contextlib.suppress(AttributeError):
                 writer.transport.abort()
 
 
 def _give_up_when_unread(client: Client) -> None:
     """Have the kernel break a connection whose peer takes nothing in; where it can, which is on Linux."""
-    sock = writer.get_extra_info("socket") if (writer := _writer(client)) is not None else None
+    sock = writer.get_extra_info("socket") if (writer := writer_of(client)) is not None else None
     if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1000))
 
@@ -332,11 +343,6 @@ def _give_up_when_unread(client: Client) -> None:
 def _drop_unwritten(client: Client) -> None:
     """Forget what nats-py has not written yet: it would write it over the next connection, before our gaps."""
     client._pending, client._pending_data_size = [], 0  # noqa: SLF001  there is no public way
-
-
-def _writer(client: Client) -> asyncio.StreamWriter | None:
-    """nats-py's writer, which it has no public way to reach; None over a WebSocket, or before the first dial."""
-    return getattr(client._transport, "_io_writer", None)  # noqa: SLF001
 
 
 def _size(publications: list[Publication]) -> int:

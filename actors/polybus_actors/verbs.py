@@ -25,7 +25,6 @@ from polybus_protocol.replies import (
 )
 
 from .bus import Bus
-from .login import safe_url
 from .outbox import Outbox
 from .pools import Pools
 from .registry import Registry, Renew, Subscribe, Unsubscribe
@@ -154,12 +153,13 @@ class Verbs:
             restarts=self._supervisor.restarts,
             nats=NatsInfo(
                 connected=bus.is_connected,
-                url=safe_url(bus.settings.url),
+                url=bus.settings.shown_url,
                 server=bus.server,
                 published=bus.published,
                 backlog=len(outbox),
                 dropped=outbox.dropped,
                 uncertain=outbox.uncertain,
+                denied=bus.denied,
                 reconnects=bus.reconnects,
             ),
         )

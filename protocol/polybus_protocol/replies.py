@@ -142,6 +142,8 @@ class NatsInfo(msgspec.Struct):
     uncertain: int
     """Events handed to NATS whose arrival was never confirmed."""
     reconnects: int
+    denied: int = 0
+    """Publishes and subscriptions that our permissions on the server do not allow: nobody receives those."""
 
 
 class StatusReply(msgspec.Struct):

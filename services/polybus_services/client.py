@@ -21,6 +21,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from polybus_actors.login import LoginError, NatsSettings, new_client, options
 from polybus_protocol.replies import (
     ErrorReply,
     RenewReply,
@@ -30,7 +31,6 @@ from polybus_protocol.replies import (
     UnsubscribeReply,
 )
 from polybus_protocol.subjects import PREFIX, control_subject
-from polybus_services.config import NatsConfig
 
 ANSWER_WITHIN_S = 5.0
 """Seconds a gateway may take to answer, besides what the request itself tells it to wait.  It takes 1 ms; a busy
@@ -89,7 +89,7 @@ class ServiceRefused(ClientError):
 class ControlClient:
     """One connection to NATS; made by `connect`."""
 
-    def __init__(self, nats_client: Client, config: NatsConfig, prefix: str) -> None:
+    def __init__(self, nats_client: Client, config: NatsSettings, prefix: str) -> None:
         self._nats = nats_client
         self._config = config
         self._prefix = prefix
@@ -103,7 +103,7 @@ class ControlClient:
     @asynccontextmanager
     async def connect(
         cls,
-        where: NatsConfig | str,
+        where: NatsSettings | str,
         *,
         prefix: str = PREFIX,
         name: str = "polybus-client",
@@ -120,8 +120,12 @@ class ControlClient:
         Raises:
             NatsUnreachable: no server answers within its `connect_timeout_s`, or it refuses us.
         """
-        config = NatsConfig(url=where) if isinstance(where, str) else where
-        nats_client = Client()
+        config = NatsSettings(url=where) if isinstance(where, str) else where
+        try:
+            told = options(config, name)
+        except LoginError as error:
+            raise NatsUnreachable(str(error)) from None
+        nats_client = new_client(config)
         client = cls(nats_client, config, prefix)
         failures: list[Exception] = []
         attempt = anyio.move_on_after(config.connect_timeout_s)
@@ -137,8 +141,15 @@ class ControlClient:
 
         try:
             with attempt, contextlib.suppress(nats.errors.Error):
-                callbacks = client._callbacks(on_connection)
-                await nats_client.connect(error_cb=note, **callbacks, **_options(config, name))
+                await nats_client.connect(
+                    error_cb=note,
+                    connect_timeout=config.connect_timeout_s,  # type: ignore[arg-type]  # a float works
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.5,  # type: ignore[arg-type]
+                    ping_interval=5,
+                    **client._callbacks(on_connection),
+                    **told,
+                )
                 client.connected = True
             if not client.connected:
                 raise NatsUnreachable(_why_unreachable(config, failures))
@@ -251,25 +262,6 @@ class ControlClient:
                         await subscription.unsubscribe()
 
 
-def _options(config: NatsConfig, name: str) -> dict[str, Any]:
-    """What nats-py is told; absent settings are left out, since it takes None for a value in places."""
-    login = {
-        "user": config.user,
-        "password": config.password,
-        "token": config.token,
-        "user_credentials": config.creds,
-    }
-    return {
-        "servers": config.servers,
-        "name": config.name or name,
-        "connect_timeout": config.connect_timeout_s,
-        "max_reconnect_attempts": -1,
-        "reconnect_time_wait": 0.5,
-        "ping_interval": 5,
-        **{key: value for key, value in login.items() if value is not None},
-    }
-
-
 def _raise_refusal(answer: Msg) -> None:
     headers = answer.headers or {}
     if "Nats-Service-Error-Code" not in headers:
@@ -284,7 +276,7 @@ def _raise_refusal(answer: Msg) -> None:
     raise ServiceRefused(error.code, error.message, error.field, error.retry_after_s)
 
 
-def _why_unreachable(config: NatsConfig, failures: list[Exception]) -> str:
+def _why_unreachable(config: NatsSettings, failures: list[Exception]) -> str:
     where = config.shown_url
     if not failures:
         return f"NATS at {where} does not answer within {config.connect_timeout_s:g} s"

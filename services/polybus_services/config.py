@@ -1,6 +1,6 @@
 """The configuration: what can be set, and one `load` that reads it from a file and the environment.
 
-Later layers win: the defaults, the TOML file, the usual `NATS_*` variables, `POLYBUS_<SECTION>__<KEY>`, and what
+Later layers win: the defaults, a context of the NATS command line where one is named, the TOML file, the usual `NATS_*` variables, `POLYBUS_<SECTION>__<KEY>`, and what
 the command line says.  How the layers are read is in `polybus_services.settings`; what is wrong with a value is
 always told with the key and the place it came from, and never shows a secret.
 """
@@ -18,9 +18,11 @@ import msgspec
 from msgspec import Meta
 
 from polybus_actors.accounts import Account
+from polybus_actors.login import MASK, LoginError, NatsSettings, check_files, mask_url, split_urls
 from polybus_protocol.handshake import parse_url
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.subjects import PREFIX
+from polybus_services.context import LOGIN, ContextError, read_context
 from polybus_services.settings import ConfigError, Settings, named_tables, variable_of
 
 __all__ = [
@@ -28,9 +30,7 @@ __all__ = [
     "ConfigError",
     "GatewayConfig",
     "LogConfig",
-    "NatsConfig",
     "load",
-    "mask_url",
     "remarks",
     "show",
 ]
@@ -38,19 +38,29 @@ __all__ = [
 DEFAULT_FILE = Path("polybus.toml")
 """Read if it is in the working directory and no other file was named, be it by a variable."""
 
-MASK = "***"
-
 NATS_VARIABLES = {
     "NATS_URL": "nats.url",
     "NATS_USER": "nats.user",
     "NATS_PASSWORD": "nats.password",
     "NATS_TOKEN": "nats.token",
     "NATS_CREDS": "nats.creds",
+    "NATS_NKEY": "nats.nkey",
+    "NATS_CA": "nats.ca",
+    "NATS_CERT": "nats.cert",
+    "NATS_KEY": "nats.key",
+    "NATS_CONTEXT": "nats.context",
+    "NATS_PASSWORD_FILE": "nats.password_file",
 }
-"""The variables that NATS' own command line reads, which many already have set (`NATS_TOKEN` is only ours)."""
+"""The variables that NATS' own command line reads, which many already have set (`NATS_TOKEN` and `NATS_PASSWORD_FILE` are only ours)."""
 
 SECRETS = frozenset({"nats.password", "nats.token"})
 """Masked wherever they are shown; each can also come from a file, named by its variable with `_FILE` added."""
+
+_ONE_OF = (
+    ("nats.password", "nats.password_file"),
+    ("nats.creds", "nats.nkey"),
+)
+"""Settings that say the same thing twice."""
 
 _TOKEN = r"[A-Za-z0-9_-]"  # noqa: S105 - of a subject, not of a login
 
@@ -99,35 +109,6 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Dial the venue once at start, to say at once whether it can be reached."""
 
 
-class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[nats]`: where NATS is and how to log in.  Its `repr` shows no secret."""
-
-    url: str = "nats://127.0.0.1:4222"
-    """One server, or several of a cluster separated by commas."""
-    name: str | None = None
-    """What the server lists this client as; made up from the program's name if absent."""
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    creds: str | None = None
-    """Path of a credentials file (JWT and nkey seed)."""
-    connect_timeout_s: Seconds = 5.0
-    """Seconds to reach a server at start before saying that it cannot be reached."""
-
-    @property
-    def servers(self) -> list[str]:
-        """The servers one by one, each with its scheme."""
-        return [part if "://" in part else f"nats://{part}" for part in _split(self.url)]
-
-    @property
-    def shown_url(self) -> str:
-        """The URL without user names and passwords, for people and logs."""
-        return mask_url(self.url)
-
-    def __repr__(self) -> str:
-        return f"NatsConfig(url={self.shown_url!r}, name={self.name!r}, user={self.user!r}, creds={self.creds!r})"
-
-
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[log]`: what the gateway says on standard error."""
 
@@ -147,7 +128,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
     gateway: GatewayConfig = GatewayConfig()
-    nats: NatsConfig = NatsConfig()
+    nats: NatsSettings = NatsSettings()
     feeds: dict[str, FeedProfile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     """By name; `[feeds.market]` and so on override single values of the built-in profiles."""
     accounts: dict[str, Account] = {}
@@ -189,8 +170,14 @@ def load(
     settings.read_variables(environ, NATS_VARIABLES)
     for key, (text, flag) in (options or {}).items():
         settings.set_text(key, text, flag)
+    _read_context(settings, environ)
     _check(settings)
-    return Config(**settings.build(), sources=settings.sources)
+    config = Config(**settings.build(), sources=settings.sources)
+    try:
+        check_files(config.nats)
+    except LoginError as error:
+        raise settings.error(f"nats.{error.key}", error.problem) from None
+    return config
 
 
 def show(config: Config) -> dict[str, dict[str, object]]:
@@ -268,11 +255,6 @@ def _is_base64(text: str) -> bool:
         return False
 
 
-def mask_url(url: str) -> str:
-    """A URL, or several separated by commas, without user names and passwords."""
-    return ",".join(re.sub(r"^([a-z]+://)?.*@", rf"\1{MASK}@", part) for part in _split(url))
-
-
 def _settings(config: Config) -> Settings:
     sections = {
         "gateway": config.gateway,
@@ -320,10 +302,6 @@ def _masked(key: str, value: object) -> object:
     return mask_url(value) if key.endswith("url") and isinstance(value, str) else value
 
 
-def _split(url: str) -> list[str]:
-    return [part.strip() for part in url.split(",") if part.strip()]
-
-
 def _check(settings: Settings) -> None:
     """What the type of a single value cannot say.
 
@@ -341,15 +319,42 @@ def _check(settings: Settings) -> None:
         raise settings.error("nats.url", problem)
     if values["nats.password"] is not None and values["nats.user"] is None:
         raise settings.error("nats.password", "a password needs a user: set nats.user (or NATS_USER) too")
-    if values["nats.creds"] is not None and (problem := _creds_problem(Path(str(values["nats.creds"])))):
-        raise settings.error("nats.creds", problem)
+    if values["nats.password_file"] is not None and values["nats.user"] is None:
+        raise settings.error(
+            "nats.password_file", "a password needs a user: set nats.user (or NATS_USER) too"
+        )
+    for one, other in _ONE_OF:
+        if values[one] is not None and values[other] is not None:
+            also = settings.sources.get(other, "default")
+            raise settings.error(one, f"{other} ({also}) is set too; keep one of them")
+    if values["nats.key"] is not None and values["nats.cert"] is None:
+        raise settings.error("nats.key", "a key needs its certificate: set nats.cert (or NATS_CERT) too")
+
+
+def _read_context(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Take from the context that is named what nobody else has said.
+
+    Raises:
+        ConfigError: the context cannot be used.
+    """
+    name = settings.values()["nats.context"]
+    if name is None:
+        return
+    try:
+        told = read_context(str(name), environ)
+    except ContextError as error:
+        raise settings.error("nats.context", str(error)) from None
+    has_login = any(f"nats.{key}" in settings.sources for key in (*LOGIN, "password_file"))
+    for key, value in told.items():
+        if f"nats.{key}" not in settings.sources and not (has_login and key in LOGIN):
+            settings.set_value(f"nats.{key}", value, f"context {name}")
 
 
 def _nats_url_problem(url: str) -> str | None:
     """What is wrong with the URLs, without repeating them: they may hold a password."""
-    if not _split(url):
+    if not split_urls(url):
         return "it names no server; expected something like nats://127.0.0.1:4222"
-    for part in _split(url):
+    for part in split_urls(url):
         if not part.isprintable() or " " in part:
             return "the URL contains a space or a control character"
         try:
@@ -365,21 +370,4 @@ def _nats_url_problem(url: str) -> str | None:
             return "the URL's port must be a number from 1 to 65535"
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             return "nothing may follow the host and port; expected something like nats://127.0.0.1:4222"
-    return None
-
-
-def _creds_problem(path: Path) -> str | None:
-    """What is wrong with a credentials file.
-
-    nats-py loops for ever, without giving way, on a file that holds no JWT: it must never see one.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return f"{path} is not a credentials file: it is not text"
-    except OSError as error:
-        return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
-    for part in ("NATS USER JWT", "USER NKEY SEED"):
-        if f"-----BEGIN {part}-----" not in text or f"------END {part}------" not in text:
-            return f"{path} is not a credentials file: it holds no {part}"
     return None

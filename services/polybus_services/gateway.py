@@ -10,7 +10,7 @@ import msgspec
 
 from polybus_actors.accounts import Accounts
 from polybus_actors.gateway import Gateway, GatewaySettings
-from polybus_actors.login import NatsSettings, NatsUnreachable
+from polybus_actors.login import NatsUnreachable
 from polybus_actors.pools import ACCOUNT_FEEDS
 from polybus_actors.transport import DialFailed, dial
 from polybus_protocol.profile import FeedProfile
@@ -40,11 +40,7 @@ async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], No
         Unreachable: NATS cannot be reached.
     """
     settings = msgspec.convert(msgspec.to_builtins(config.gateway), GatewaySettings, strict=False)
-    nats = msgspec.convert(
-        {key: value for key, value in msgspec.to_builtins(config.nats).items() if value is not None},
-        NatsSettings,
-    )
-    gateway = Gateway(settings, nats, config.feeds, Accounts(config.accounts, config.prices.account))
+    gateway = Gateway(settings, config.nats, config.feeds, Accounts(config.accounts, config.prices.account))
 
     def ready(restored: int) -> None:
         on_ready(

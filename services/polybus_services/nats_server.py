@@ -84,11 +84,14 @@ class NatsServer:
     It keeps its port and its store over `restart`, as a server that comes back after a crash does.
     """
 
-    def __init__(self, program: Path, directory: Path, *, jetstream: bool, port: int | None) -> None:
+    def __init__(
+        self, program: Path, directory: Path, *, jetstream: bool, port: int | None, config: Path | None
+    ) -> None:
         self._program = program
         self._directory = directory
         self._jetstream = jetstream
         self._port = port
+        self._config = config
         self._process: anyio.abc.Process | None = None
 
     @property
@@ -124,6 +127,10 @@ class NatsServer:
         """Let a frozen process go on."""
         send_signal(self._started(), signal.SIGCONT)
 
+    def reload(self) -> None:
+        """Have the process read its configuration file again."""
+        send_signal(self._started(), signal.SIGHUP)
+
     async def terminate(self) -> None:
         """End the process in good order and wait for it; killed if it has not ended in `STOPPED_WITHIN_S`."""
         process = self._process
@@ -157,6 +164,8 @@ class NatsServer:
         command += ["--ports_file_dir", str(self._directory)]
         if self._jetstream:
             command += ["--jetstream", "--store_dir", str(self._directory)]
+        if self._config is not None:
+            command += ["--config", str(self._config)]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         with self.log.open("ab") as log:
@@ -207,7 +216,11 @@ class NatsServer:
 
 @asynccontextmanager
 async def nats_server(
-    *, jetstream: bool = True, store_dir: Path | None = None, port: int | None = None
+    *,
+    jetstream: bool = True,
+    store_dir: Path | None = None,
+    port: int | None = None,
+    config: Path | None = None,
 ) -> AsyncIterator[NatsServer]:
     """Run a nats-server on 127.0.0.1 for the length of a block.
 
@@ -218,6 +231,7 @@ async def nats_server(
         jetstream: whether it offers JetStream.
         store_dir: where streams and the log are kept, and stay; without it, a folder that goes with the server.
         port: the TCP port; without it, any free one.
+        config: the server's own configuration file, for all else.
 
     Raises:
         NatsServerNotFound: there is no nats-server on this machine.
@@ -227,7 +241,7 @@ async def nats_server(
     with tempfile.TemporaryDirectory(prefix="polybus-nats-") as scratch:
         directory = store_dir or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
-        server = NatsServer(program, directory, jetstream=jetstream, port=port)
+        server = NatsServer(program, directory, jetstream=jetstream, port=port, config=config)
         try:
             await server.start()
             yield server

@@ -321,6 +321,7 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         "dropped before NATS": nats.dropped,
         "unconfirmed by NATS": nats.uncertain,
         "NATS reconnects": nats.reconnects,
+        "denied by NATS": nats.denied,
         **{_UNKNOWN.get(kind, f"unknown: {kind}"): count for kind, count in reply.unknown.items()},
         **{f"unknown field {name}": count for name, count in reply.unknown_fields.items()},
     }

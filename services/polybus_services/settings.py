@@ -87,7 +87,8 @@ class Settings:
         """
         usual = {variable_of(key): key for key in self._types}
         flat = {name.replace("__", "_"): name for name in usual}
-        meant = self._with_files(aliases) | self._with_files(usual)
+        # A setting of its own may be named like the file of a secret (`nats.password_file`): it is the one meant.
+        meant = self._with_files(aliases) | self._with_files(usual) | dict(aliases) | usual
         for name in environ:
             # Kubernetes adds POLYBUS_SERVICE_HOST and the like by itself: of names without `__`, only near misses
             # of ours are errors.
@@ -98,7 +99,7 @@ class Settings:
                 raise self._unknown(key, f"the variable {name}", is_table=False)
         for name, key in meant.items():
             text = environ.get(name)
-            if text and name.endswith("_FILE"):
+            if text and name.endswith("_FILE") and key in self._secrets:
                 plain = name.removesuffix("_FILE")
                 if environ.get(plain):
                     raise ConfigError(f"{key}: both {plain} and {name} are set; keep one of them")
@@ -113,6 +114,14 @@ class Settings:
             ConfigError: the text is no such value.
         """
         self._set(key, text, source, from_text=True)
+
+    def set_value(self, key: str, value: object, source: str) -> None:
+        """Set one value as a program gives it.
+
+        Raises:
+            ConfigError: it is no such value.
+        """
+        self._set(key, value, source)
 
     def _set(self, key: str, value: object, source: str, *, from_text: bool = False) -> None:
         kind = self._types[key]

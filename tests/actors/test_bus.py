@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 
 from polybus_actors.bus import UNREAD_TIMEOUT_S, Bus
-from polybus_actors.login import NatsSettings, NatsUnreachable, safe_url
+from polybus_actors.login import NatsSettings, NatsUnreachable
 from polybus_actors.outbox import Outbox
 from polybus_actors.store import Store
 from polybus_protocol.events import LastTradePrice
@@ -204,7 +204,6 @@ async def test_nobody_there(outbox: Outbox) -> None:
         await Bus(settings, outbox, no_loss).connect()
     assert "secret" not in str(raised.value)
     assert "secret" not in repr(settings)
-    assert safe_url("nats://a:b@x:1,nats://y:2") == "nats://x:1,nats://y:2"
 
 
 @pytest.mark.parametrize("content", [None, "", "-----BEGIN NATS USER JWT-----\n"])
@@ -213,7 +212,7 @@ async def test_credentials_that_cannot_be_used(outbox: Outbox, tmp_path: Path, c
     file = tmp_path / "user.creds"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(NatsUnreachable, match="credentials file"), anyio.fail_after(5):
+    with pytest.raises(NatsUnreachable, match=r"nats\.creds"), anyio.fail_after(5):
         await Bus(NatsSettings(creds=str(file)), outbox, no_loss).connect()
 
 

@@ -9,9 +9,9 @@ import nats as nats_py
 import pytest
 from nats.aio.msg import Msg
 
+from polybus_actors.login import NatsSettings
 from polybus_protocol.replies import ErrorBody, ErrorReply, UnsubscribeReply
 from polybus_services.client import ControlClient, NatsUnreachable, NoGateway, ServiceRefused
-from polybus_services.config import NatsConfig
 from polybus_services.nats_server import NatsServer, nats_server
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def answering(url: str, answer: Callable[[Msg], Awaitable[None]]) -> Async
     await client.close()
 
 
-async def complaint(where: NatsConfig | str) -> str:
+async def complaint(where: NatsSettings | str) -> str:
     """What is said when one tries to connect."""
     with pytest.raises(NatsUnreachable) as caught, anyio.fail_after(PATIENCE_S):
         async with ControlClient.connect(where):
@@ -104,7 +104,7 @@ async def test_why_nats_cannot_be_reached() -> None:
     assert "nothing listens" in await complaint("nats://127.0.0.1:1,nats://127.0.0.1:2")
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
         port = silent.extra(anyio.abc.SocketAttribute.local_port)
-        config = NatsConfig(url=f"nats://u:secret@127.0.0.1:{port}", connect_timeout_s=0.2)
+        config = NatsSettings(url=f"nats://u:secret@127.0.0.1:{port}", connect_timeout_s=0.2)
         said = await complaint(config)
     assert said == f"NATS at nats://***@127.0.0.1:{port} does not answer within 0.2 s"
 
@@ -113,7 +113,7 @@ async def test_a_frozen_server_holds_nobody_up(nats: NatsServer) -> None:
     """Neither who connects, nor who leaves."""
     async with ControlClient.connect(nats.url):
         nats.freeze()
-        said = await complaint(NatsConfig(url=nats.url, connect_timeout_s=0.2))
+        said = await complaint(NatsSettings(url=nats.url, connect_timeout_s=0.2))
         assert "does not answer within 0.2 s" in said
     nats.thaw()
 

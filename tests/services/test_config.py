@@ -1,5 +1,6 @@
 """The configuration: layers, errors that a person can act on, and secrets that stay secret."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_actors.accounts import Account, Accounts
+from polybus_actors.login import MASK, NatsSettings, mask_url
 from polybus_protocol.errors import ControlError
 from polybus_protocol.profile import PROFILES
-from polybus_services.config import MASK, Config, ConfigError, NatsConfig, load, mask_url, remarks, show
+from polybus_services.config import Config, ConfigError, load, remarks, show
 from polybus_services.settings import variable_of
+
+from ..support.nats_keys import Key, creds_of
 
 SECRET = "open-sesame-4711"
 
@@ -22,14 +26,7 @@ ALICE = {
 }
 """Credentials in their right form."""
 
-CREDS = """-----BEGIN NATS USER JWT-----
-eyJ0
-------END NATS USER JWT------
-
------BEGIN USER NKEY SEED-----
-SUA
-------END USER NKEY SEED------
-"""
+CREDS = creds_of("eyJ0", Key().seed)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +76,7 @@ def test_later_layers_win_key_by_key() -> None:
         {"nats.url": ("nats://flag", "--nats")},
     )
 
-    assert config.nats == NatsConfig(url="nats://flag", name="file", user="ours", connect_timeout_s=1.0)
+    assert config.nats == NatsSettings(url="nats://flag", name="file", user="ours", connect_timeout_s=1.0)
     market = config.feeds["market"]
     assert (market.url, market.custom_features) == ("ws://127.0.0.1:1/ws/market", False)
     assert (market.backoff.first_s, market.backoff.longest_s) == (0.5, 60.0)
@@ -262,11 +259,82 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
 
 def test_secrets_come_from_files_too() -> None:
     """As container platforms mount them, with the newline that editors add; both ways at once is a fault."""
-    environ = {"NATS_USER": "u", "NATS_PASSWORD_FILE": str(written(f"{SECRET}\n", "password"))}
+    environ = {"NATS_TOKEN_FILE": str(written(f"{SECRET}\n", "token"))}
 
-    assert load(None, environ).nats.password == SECRET
-    with pytest.raises(ConfigError, match="both NATS_PASSWORD and NATS_PASSWORD_FILE are set"):
-        load(None, environ | {"NATS_PASSWORD": SECRET})
+    assert load(None, environ).nats.token == SECRET
+    with pytest.raises(ConfigError, match="both NATS_TOKEN and NATS_TOKEN_FILE are set"):
+        load(None, environ | {"NATS_TOKEN": SECRET})
+
+
+@pytest.mark.parametrize("variable", ["NATS_PASSWORD_FILE", "POLYBUS_NATS__PASSWORD_FILE"])
+def test_the_file_of_a_password_stays_a_file(variable: str) -> None:
+    """It is a setting of its own, since it is read again for each login."""
+    file = written(f"{SECRET}\n", "password")
+    config = load(None, {"NATS_USER": "u", variable: str(file)})
+
+    assert (config.nats.password, config.nats.password_file) == (None, str(file))
+    assert SECRET not in str(show(config))
+    with pytest.raises(ConfigError, match=r"nats\.password_file .* is set too"):
+        load(None, {"NATS_USER": "u", variable: str(file), "NATS_PASSWORD": SECRET})
+    with pytest.raises(ConfigError, match="a password needs a user"):
+        load(None, {variable: str(file)})
+
+
+def context(name: str, told: str) -> None:
+    folder = Path("home/nats/context")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(told)
+
+
+def test_a_context_says_what_nobody_else_does() -> None:
+    """A context of the NATS command line lies below every other layer; who we are comes from one place only."""
+    told = {
+        "url": "nats://context",
+        "user": "u",
+        "password": SECRET,
+        "creds": "",
+        "inbox_prefix": "_INBOX_me",
+        "tls_first": True,
+        "color_scheme": "bold",
+    }
+    context("prod", json.dumps(told))
+    environ = {"XDG_CONFIG_HOME": "home", "NATS_CONTEXT": "prod"}
+    config = load(None, environ)
+
+    assert (config.nats.url, config.nats.inbox_prefix, config.nats.tls_first) == (
+        "nats://context",
+        "_INBOX_me",
+        True,
+    )
+    assert (config.nats.user, config.nats.password) == ("u", SECRET)
+    assert show(config)["nats.url"]["source"] == "context prod"
+    assert SECRET not in str(show(config))
+    config = load(None, environ | {"NATS_URL": "nats://usual", "NATS_TOKEN": "t"})
+    assert (config.nats.url, config.nats.token) == ("nats://usual", "t")
+    assert (config.nats.user, config.nats.password) == (None, None)
+    assert load(None, {"XDG_CONFIG_HOME": "home"}).nats.url == "nats://127.0.0.1:4222"
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "said"),
+    [
+        ("absent", None, "absent.json cannot be read: no such file"),
+        ("../x", None, "the name of a context"),
+        ("odd", "[]", "odd.json is not a JSON object"),
+        ("odd", '{"url": 3}', "odd.json: url is not text"),
+        ("odd", '{"nsc": "nsc://o/a/u", "url": "x"}', "odd.json has nsc, which polybus cannot do"),
+        ("odd", '{"url": "http://x"}', "nats.url (context odd): the URL must begin with"),
+        ("odd", '{"creds": "~/nowhere.creds"}', "nats.creds (context odd): "),
+    ],
+)
+def test_a_context_that_cannot_be_used(name: str, told: str | None, said: str) -> None:
+    """It is named, with what is wrong in it."""
+    if told is not None:
+        context(name, told)
+    message = complaint(NATS_CONTEXT=name, XDG_CONFIG_HOME="home")
+
+    assert said in message
+    assert "~" not in message
 
 
 def test_secrets_show_nowhere() -> None:
@@ -408,13 +476,13 @@ def test_only_credentials_pass_for_credentials() -> None:
     bad = written(CREDS.replace("NATS USER JWT", "SOMETHING"), "bad.creds")
 
     assert load(None, {"NATS_CREDS": str(good)}).nats.creds == str(good)
-    assert "it holds no NATS USER JWT" in complaint(NATS_CREDS=str(bad))
-    assert "it holds no NATS USER JWT" in complaint(NATS_CREDS=os.devnull)
+    assert "does not hold a NATS USER JWT" in complaint(NATS_CREDS=str(bad))
+    assert "does not hold a NATS USER JWT" in complaint(NATS_CREDS=os.devnull)
 
 
 def test_servers_have_a_scheme() -> None:
     """A list with commas, as NATS' own command line takes it."""
-    assert NatsConfig(url="a:1, tls://b ,nats://c").servers == ["nats://a:1", "tls://b", "nats://c"]
+    assert NatsSettings(url="a:1, tls://b ,nats://c").servers == ["nats://a:1", "tls://b", "nats://c"]
 
 
 def test_every_key_can_be_set_from_the_environment() -> None:

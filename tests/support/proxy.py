@@ -13,6 +13,8 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.heard = bytearray()
+        """What clients said: the first 64 KiB of it."""
         self._target = target
         self._lines: set[anyio.CancelScope] = set()
         self._held = False
@@ -46,18 +48,24 @@ class Proxy:
             try:
                 server = await anyio.connect_tcp("127.0.0.1", self._target)
                 async with client, server, anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._pass, server, client, scope)
-                    await self._pass(client, server, scope)
+                    tasks.start_soon(self._pass, server, client, client, scope)
+                    await self._pass(client, server, client, scope)
             finally:
                 self._lines.discard(scope)
 
     async def _pass(
-        self, source: anyio.abc.SocketStream, target: anyio.abc.SocketStream, scope: anyio.CancelScope
+        self,
+        source: anyio.abc.SocketStream,
+        target: anyio.abc.SocketStream,
+        client: anyio.abc.SocketStream,
+        scope: anyio.CancelScope,
     ) -> None:
         try:
             while True:
                 await self._flowing.wait()
                 data = await source.receive()
+                if target is not client and len(self.heard) < 65_536:
+                    self.heard += data
                 if not self._held:
                     await target.send(data)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
