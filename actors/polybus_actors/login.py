@@ -269,7 +269,7 @@ def read_line(key: str, path: str) -> str:
 def _check_seed(key: str, path: str, seed: str) -> None:
     try:
         pair = nkeys.from_seed(bytearray(seed, "ascii"))  # type: ignore[no-untyped-call]
-        is_users = pair.public_key.startswith(b"U")
+        is_users = bytes(pair.public_key).startswith(b"U")
         pair.wipe()
     except (nkeys.NkeysError, ValueError, IndexError):
         is_users = False

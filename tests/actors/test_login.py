@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import nkeys
 import pytest
 from nats.aio.client import Client
 
@@ -189,7 +190,9 @@ async def until(condition: Any) -> None:
             await anyio.lowlevel.checkpoint()
 
 
-GOOD = creds_of("a.b.c", Key().seed)
+KEY = Key(raw=bytes(32))
+
+GOOD = creds_of("a.b.c", KEY.seed)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +206,10 @@ GOOD = creds_of("a.b.c", Key().seed)
         ("creds", creds_of("a.b.c", "SUAX").encode(), "no valid seed of a user"),
         ("creds", b"\xff\xfe", "not text"),
         ("nkey", b"\n", "is empty"),
-        ("nkey", Key().public.encode(), "no valid seed of a user"),
+        ("nkey", KEY.public.encode(), "no valid seed of a user"),
         ("nkey", b"SU", "no valid seed of a user"),
         ("nkey", "SÜ".encode(), "no valid seed of a user"),
-        ("nkey", Operator()._account.seed.encode(), "no valid seed of a user"),
+        ("nkey", Key(nkeys.PREFIX_BYTE_ACCOUNT, bytes(32)).seed.encode(), "no valid seed of a user"),
         ("password_file", b" \n", "is empty"),
         ("ca", None, "no such file"),
         ("ca", b"no certificate", "holds no certificates"),

@@ -10,12 +10,12 @@ import nkeys
 
 
 class Key:
-    """One nkey."""
+    """One nkey: of 32 bytes that are given, or that nobody has had yet."""
 
-    def __init__(self, prefix: int = nkeys.PREFIX_BYTE_USER) -> None:
-        self.seed = nkeys.encode_seed(os.urandom(32), prefix).decode()  # type: ignore[no-untyped-call]
+    def __init__(self, prefix: int = nkeys.PREFIX_BYTE_USER, raw: bytes | None = None) -> None:
+        self.seed = nkeys.encode_seed(raw or os.urandom(32), prefix).decode()  # type: ignore[no-untyped-call]
         self._pair = nkeys.from_seed(bytearray(self.seed, "ascii"))  # type: ignore[no-untyped-call]
-        self.public: str = self._pair.public_key.decode()
+        self.public: str = bytes(self._pair.public_key).decode()
 
     def sign(self, subject: str, name: str, claims: dict[str, Any]) -> str:
         """A JWT about `subject`, issued by this key."""
