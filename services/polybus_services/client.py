@@ -21,7 +21,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from polybus_actors.login import LoginError, NatsSettings, new_client, options
+from polybus_actors.login import LoginError, NatsSettings, is_denial, new_client, options
 from polybus_protocol.replies import (
     ErrorReply,
     RenewReply,
@@ -62,6 +62,10 @@ class NatsUnreachable(ClientError):
     """NATS does not answer, or not to us."""
 
 
+class NotPermitted(ClientError):
+    """NATS does not let us do this."""
+
+
 class NoGateway(ClientError):
     """NATS is there, but no gateway answers on it."""
 
@@ -98,6 +102,10 @@ class ControlClient:
         """Whether NATS has ever let us in."""
         self.dropped = 0
         """Messages that nats-py dropped because `listen` was read too slowly."""
+        self._denials: list[str] = []
+        """What our permissions did not allow, in the server's words; the last few."""
+        self._asking: set[tuple[str, anyio.CancelScope]] = set()
+        """The requests under way, with their subjects: one that is denied gets no answer."""
 
     @classmethod
     @asynccontextmanager
@@ -133,6 +141,8 @@ class ControlClient:
         async def note(error: Exception) -> None:
             if isinstance(error, nats.errors.SlowConsumerError):
                 client.dropped += 1
+            elif is_denial(str(error)):
+                client._heard_denial(str(error))
             elif not client.connected:
                 failures.append(error)
                 # Each server has been tried: nats-py would try them all again, 60 times.
@@ -206,13 +216,14 @@ class ControlClient:
 
         Raises:
             ServiceRefused: it said no.
+            NotPermitted: the login may not ask this.
             NoGateway: there is none, or it did not answer in time.
             NatsUnreachable: the connection to NATS broke.
         """
         subject = control_subject(verb, self._prefix)
         payload = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
         try:
-            answer = await self._nats.request(subject, payload, timeout=within_s)
+            answer = await self._ask(subject, payload, within_s)
         except nats.errors.NoRespondersError:
             raise NoGateway(
                 f"no gateway answers on {subject} at {self._config.shown_url}: start one with `polybus run`, "
@@ -237,6 +248,7 @@ class ControlClient:
         They end when NATS closes the connection for good, for instance because the password was changed.
 
         Raises:
+            NotPermitted: the login may not listen to one of them.
             NatsUnreachable: the server does not take the subscription.
         """
         send, receive = anyio.create_memory_object_stream[Msg](QUEUED_MESSAGES)
@@ -249,8 +261,13 @@ class ControlClient:
         with send, receive:
             try:
                 subscriptions = [await self._nats.subscribe(subject, cb=take) for subject in subjects]
-                # A round trip: the server has the subscriptions once it has answered.
+                # Two round trips, as nats-py sends the first ping before what is pending: the server has taken the
+                # subscriptions, or denied them, once it has answered both.
                 await self._nats.flush()
+                await self._nats.flush()
+                for subject in subjects:
+                    if any(_is_about(subject, said) for said in self._denials):
+                        raise self._not_permitted(subject)
             except (nats.errors.Error, ValueError) as error:
                 raise NatsUnreachable(_why_unreachable(self._config, [error])) from None
             try:
@@ -260,6 +277,32 @@ class ControlClient:
                 for subscription in subscriptions:
                     with contextlib.suppress(nats.errors.Error):
                         await subscription.unsubscribe()
+
+    async def _ask(self, subject: str, payload: bytes, within_s: float) -> Msg:
+        with anyio.CancelScope() as scope:
+            asking = subject, scope
+            self._asking.add(asking)
+            try:
+                return await self._nats.request(subject, payload, timeout=within_s)
+            finally:
+                self._asking.remove(asking)
+        raise self._not_permitted(subject)
+
+    def _heard_denial(self, said: str) -> None:
+        self._denials = [*self._denials[-9:], said]
+        for subject, scope in self._asking:
+            if _is_about(subject, said):
+                scope.cancel()
+
+    def _not_permitted(self, subject: str) -> NotPermitted:
+        where = self._config.shown_url
+        return NotPermitted(
+            f"NATS at {where} does not permit this login to use {subject}: see its permissions"
+        )
+
+
+def _is_about(subject: str, denial: str) -> bool:
+    return f'"{subject.lower()}"' in denial  # which nats-py tells in lower case
 
 
 def _raise_refusal(answer: Msg) -> None:

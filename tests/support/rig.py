@@ -96,7 +96,7 @@ class _CountingSession(Session):
 
 @asynccontextmanager
 async def running_gateway(
-    nats_url: str,
+    nats: NatsSettings | str,
     urls: Mapping[str, str],
     profiles: Mapping[str, FeedProfile] = QUICK_FEEDS,
     accounts: Accounts | None = None,
@@ -107,7 +107,7 @@ async def running_gateway(
     monkeypatch.setattr("polybus_actors.connection.Session", _CountingSession)
     gateway = Gateway(
         GatewaySettings(**settings),
-        NatsSettings(url=nats_url),
+        NatsSettings(url=nats) if isinstance(nats, str) else nats,
         {feed: msgspec.structs.replace(profiles[feed], url=url) for feed, url in urls.items()},
         accounts,
     )

@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 
 from polybus_protocol.errors import ControlError
-from polybus_services.client import NatsUnreachable, NoGateway, ServiceRefused
+from polybus_services.client import NatsUnreachable, NoGateway, NotPermitted, ServiceRefused
 from polybus_services.config import Config, ConfigError, load
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
@@ -204,6 +204,8 @@ def _explain(error: BaseException) -> tuple[int, str, str]:
         case ServiceRefused():
             status = {400: WRONG_USAGE, 503: UNREACHABLE}.get(error.code, FAILED)
             return status, "refused", f"the gateway refused: {error.message} ({error.code})"
+        case NotPermitted():
+            return FAILED, "refused", str(error)
         case NatsUnreachable() | NoGateway() | NatsServerNotFound() | NatsServerFailed():
             return UNREACHABLE, "unreachable", str(error)
         case _:
