@@ -1,0 +1,54 @@
+"""`deploy/` as it is: each overlay renders, and has no fault that our rules know."""
+
+import pytest
+
+from polybus_protocol import __version__
+from polybus_services.simulator import SimulatorOptions, running_simulator
+
+from .manifests import OVERLAYS, ROOT, Manifests, containers, labels_of, load_all, rendered
+from .rules import faults
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_has_no_fault(overlay: str) -> None:
+    """It renders, as YAML without doubled keys, and no rule complains."""
+    assert faults(Manifests(load_all(rendered(overlay)))) == []
+
+
+def test_every_component_is_rendered() -> None:
+    """What nobody switches on would be held against nothing."""
+    used = "".join(path.joinpath("kustomization.yaml").read_text(encoding="utf-8") for path in OVERLAYS.values())
+    components = {path.name for path in (ROOT / "deploy/kustomize/components").iterdir()}
+    switched_on = {
+        line.partition("components/")[2].split()[0]
+        for line in used.splitlines()
+        if "components/" in line and "#" not in line.partition("components/")[0]
+    }
+    assert components == switched_on
+
+
+@pytest.mark.parametrize("overlay", ["dev", "prod"])
+def test_an_overlay_wants_no_operator(overlay: str) -> None:
+    """It can be applied to a cluster that knows nothing but Kubernetes itself."""
+    apis = {one["apiVersion"] for one in load_all(rendered(overlay))}
+    assert apis <= {"v1", "apps/v1", "policy/v1", "networking.k8s.io/v1"}
+
+
+def test_the_version_is_ours() -> None:
+    """Tags and labels name the version that is in this tree."""
+    dev = Manifests(load_all(rendered("dev")))
+    for name in ("gateway", "simulator"):
+        workload = dev.find("Deployment", name)
+        assert [one["image"] for one in containers(workload)] == [f"polybus:{__version__}"]
+        assert labels_of(workload)["app.kubernetes.io/version"] == __version__
+    assert f"ARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.anyio
+async def test_the_account_of_dev_is_the_simulators() -> None:
+    """The credentials in the tree are those that the simulator makes up of its usual seed."""
+    folder = ROOT / "deploy/kustomize/overlays/dev/account"
+    async with running_simulator(SimulatorOptions()) as simulator:
+        account = simulator.accounts[0]
+    for name in ("api_key", "secret", "passphrase"):
+        assert (folder / f"main_{name}").read_text(encoding="utf-8").strip() == account[name]
