@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types unit soak format lock clean
+.PHONY: help setup demo test lint types unit check image soak rules format lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -43,8 +43,19 @@ unit: setup  ## the tests
 	@echo "== tests"
 	@$(BIN)/pytest --quiet -n 2 --dist loadfile $(ARGS)
 
+check: setup  ## deploy/ against Kubernetes' schemas, checkov, hadolint and others
+	@scripts/check
+	@echo "== deploy"
+	@POLYBUS_CHECK=.check/bin $(BIN)/pytest --quiet tests/deploy
+
+image: setup  ## build the image and try it, where there is a builder
+	@scripts/image-test
+
 soak: setup  ## five feeds and one fault after another: nothing is lost unsaid
 	@POLYBUS_SOAK_SECONDS=$(SECONDS) POLYBUS_SOAK_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_soak.py
+
+rules:  ## wrap the alert rules for prometheus-operator
+	@scripts/wrap-alerts
 
 format: setup  ## lay the code out, and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet || true
@@ -54,5 +65,5 @@ lock: setup  ## pin the newest dependencies, with hashes, in requirements.lock
 	@scripts/lock
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf .venv .setup.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .setup.log .check .check.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find protocol actors services tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,9 @@ CUSTOM_KINDS = {"PodMonitor", "PrometheusRule", "ScaledObject", "Stream"}
 TEMPLATED = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
 """Kinds that make pods from a template."""
 
+MERGE = "tag:yaml.org,2002:merge"
+"""The key `<<`, which may stand as often as one likes."""
+
 Object = dict[str, Any]
 
 
@@ -36,9 +39,9 @@ class StrictLoader(yaml.SafeLoader):
 
     @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value if key.tag != MERGE]
         for key in keys:
-            if keys.count(key) > 1 and key != "<<":
+            if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", node.start_mark
                 )

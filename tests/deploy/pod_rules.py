@@ -7,7 +7,15 @@ from typing import Any
 
 from .manifests import Manifests, Object, containers, label, pod, quantity
 
-SOUND_VOLUMES = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+SOUND_VOLUMES = {
+    "configMap",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 """What restricted Pod Security allows."""
 
 HANDLERS = {"exec", "grpc", "httpGet", "tcpSocket"}
@@ -63,7 +71,9 @@ def volumes_fit(workload: Object) -> Iterator[str]:
             yield f"the secret {name} is not of mode 0440"
         if "emptyDir" in volume and quantity((volume["emptyDir"] or {}).get("sizeLimit")) is None:
             yield f"the volume {name} may fill its node"
-    if any("secret" in volume for volume in volumes.values()) and not pod(workload)["securityContext"].get("fsGroup"):
+    if any("secret" in volume for volume in volumes.values()) and not pod(workload)["securityContext"].get(
+        "fsGroup"
+    ):
         yield "without fsGroup nobody but root can read a secret"
 
 
@@ -154,7 +164,9 @@ def it_ends_in_time(workload: Object) -> Iterator[str]:
 def the_gateway_is_configured(these: Manifests) -> Iterator[str]:
     """The file that the gateway reads is mounted, speaks of the port that is declared, and drains within the grace."""
     gateway = these.find("Deployment", "gateway")
-    settings: dict[str, Any] = tomllib.loads(these.find("ConfigMap", "gateway-config")["data"]["polybus.toml"])
+    settings: dict[str, Any] = tomllib.loads(
+        these.find("ConfigMap", "gateway-config")["data"]["polybus.toml"]
+    )
     http = settings.get("http", {})
     if http.get("host") != "0.0.0.0" or not _declares(pod(gateway)["containers"][0], http.get("port")):
         yield f"{label(gateway)}: [http] is not 0.0.0.0 at a port of its container"

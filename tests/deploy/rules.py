@@ -109,7 +109,7 @@ def selectors_fit(these: Manifests) -> Iterator[str]:
     """A workload selects its own pods, and no other's."""
     for one in these.workloads():
         selector = one["spec"].get("selector", {}).get("matchLabels", {})
-        if tuple(selector) and set(selector) != set(SELECTED_BY):
+        if selector and set(selector) != set(SELECTED_BY):
             yield f"{label(one)}: its selector is not {', '.join(SELECTED_BY)}"
         if not selector or these.selected(one["spec"]["selector"]) != [one]:
             yield f"{label(one)}: its selector does not hit its own pods alone"
@@ -123,7 +123,10 @@ def selectors_hit(these: Manifests) -> Iterator[str]:
     for one in these.of("NetworkPolicy"):
         # Peers of other namespaces are not ours to know.
         peers = [peer for way in _ways(one) for peer in way if "namespaceSelector" not in peer]
-        for selector in (one["spec"]["podSelector"], *(p["podSelector"] for p in peers if "podSelector" in p)):
+        for selector in (
+            one["spec"]["podSelector"],
+            *(p["podSelector"] for p in peers if "podSelector" in p),
+        ):
             if not these.selected(selector):
                 yield f"{label(one)}: its selector hits no workload"
     for one in these.workloads():
@@ -149,7 +152,11 @@ def _references(spec: Any) -> Iterator[tuple[str, str]]:
     """Kind and name of all that a pod names."""
     yield "ServiceAccount", spec.get("serviceAccountName", "default")
     for node in mappings(spec):
-        for key, kind in (("configMap", "ConfigMap"), ("configMapKeyRef", "ConfigMap"), ("configMapRef", "ConfigMap")):
+        for key, kind in (
+            ("configMap", "ConfigMap"),
+            ("configMapKeyRef", "ConfigMap"),
+            ("configMapRef", "ConfigMap"),
+        ):
             if isinstance(node.get(key), dict):
                 yield kind, node[key]["name"]
         for key, field in (("secret", "secretName"), ("secretKeyRef", "name"), ("secretRef", "name")):
@@ -161,7 +168,11 @@ def configuration_rolls_out(these: Manifests) -> Iterator[str]:
     """A ConfigMap or Secret that pods use has a hash in its name, so that its change replaces them."""
     for one in these.workloads():
         for kind, name in _references(pod(one)):
-            if kind != "ServiceAccount" and name not in OUTSIDE_SECRETS and not re.search(r"-[a-z0-9]{10}$", name):
+            if (
+                kind != "ServiceAccount"
+                and name not in OUTSIDE_SECRETS
+                and not re.search(r"-[a-z0-9]{10}$", name)
+            ):
                 yield f"{label(one)}: a change of {kind} {name} would not reach its pods"
 
 
@@ -169,9 +180,13 @@ def ports_exist(these: Manifests) -> Iterator[str]:
     """Ports that Services, monitors and policies mean are declared by the pods they select."""
     meant: list[tuple[Any, Any, Any]] = []
     for one in these.of("Service"):
-        meant += [(one, one["spec"].get("selector"), p.get("targetPort", p["port"])) for p in one["spec"]["ports"]]
+        meant += [
+            (one, one["spec"].get("selector"), p.get("targetPort", p["port"])) for p in one["spec"]["ports"]
+        ]
     for one in these.of("PodMonitor"):
-        meant += [(one, one["spec"].get("selector"), end["port"]) for end in one["spec"]["podMetricsEndpoints"]]
+        meant += [
+            (one, one["spec"].get("selector"), end["port"]) for end in one["spec"]["podMetricsEndpoints"]
+        ]
     for one in these.of("NetworkPolicy"):
         into = [port for rule in one["spec"].get("ingress", []) for port in rule.get("ports", [])]
         meant += [(one, one["spec"]["podSelector"], port["port"]) for port in into]
@@ -232,7 +247,10 @@ def budgets_let_go(these: Manifests) -> Iterator[str]:
         if spec.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
             yield f"{label(one)}: pods that crash over and over would keep a node"
         least = min((w["spec"].get("replicas", 1) for w in these.selected(spec.get("selector"))), default=1)
-        if spec.get("maxUnavailable") in (0, "0%") or spec.get("minAvailable", 0) in (*range(least, 100), "100%"):
+        if spec.get("maxUnavailable") in (0, "0%") or spec.get("minAvailable", 0) in (
+            *range(least, 100),
+            "100%",
+        ):
             yield f"{label(one)}: it lets no pod go, so no node can be drained"
 
 
@@ -268,7 +286,7 @@ def the_gateway_is_replaced_gently(these: Manifests) -> Iterator[str]:
 def metrics_are_found_once(these: Manifests) -> Iterator[str]:
     """By a PodMonitor or by annotations: by both, everything would be counted twice."""
     for one in these.workloads():
-        by_monitor = any(one in these.selected(m["spec"]["selector"]) for m in these.of("PodMonitor"))
+        by_monitor = any(one in these.selected(m["spec"].get("selector")) for m in these.of("PodMonitor"))
         annotations = template(one)["metadata"].get("annotations", {})
         by_annotation = annotations.get("prometheus.io/scrape") == "true"
         if by_monitor and by_annotation:

@@ -17,7 +17,9 @@ def test_an_overlay_has_no_fault(overlay: str) -> None:
 
 def test_every_component_is_rendered() -> None:
     """What nobody switches on would be held against nothing."""
-    used = "".join(path.joinpath("kustomization.yaml").read_text(encoding="utf-8") for path in OVERLAYS.values())
+    used = "".join(
+        path.joinpath("kustomization.yaml").read_text(encoding="utf-8") for path in OVERLAYS.values()
+    )
     components = {path.name for path in (ROOT / "deploy/kustomize/components").iterdir()}
     switched_on = {
         line.partition("components/")[2].split()[0]
