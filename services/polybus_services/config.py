@@ -315,6 +315,8 @@ def _check(settings: Settings) -> None:
                 parse_url(str(value))
             except ValueError as error:
                 raise settings.error(key, str(error)) from None
+        if key.endswith(".rest_url") and (problem := _rest_url_problem(str(value or ""))):
+            raise settings.error(key, problem)
     if problem := _nats_url_problem(str(values["nats.url"])):
         raise settings.error("nats.url", problem)
     if values["nats.password"] is not None and values["nats.user"] is None:
@@ -348,6 +350,19 @@ def _read_context(settings: Settings, environ: Mapping[str, str]) -> None:
     for key, value in told.items():
         if f"nats.{key}" not in settings.sources and not (has_login and key in LOGIN):
             settings.set_value(f"nats.{key}", value, f"context {name}")
+
+
+def _rest_url_problem(url: str) -> str | None:
+    """What is wrong with it, in the words for a feed's; nothing with an empty one."""
+    if not url:
+        return None
+    if not re.match("https?://", url):
+        return "the URL must begin with http:// or https://"
+    try:
+        parse_url(f"ws{url.removeprefix('http')}")
+    except ValueError as error:
+        return str(error)
+    return "the URL must have no query" if "?" in url else None
 
 
 def _nats_url_problem(url: str) -> str | None:

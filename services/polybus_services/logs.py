@@ -42,3 +42,5 @@ def configure(config: LogConfig) -> None:
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
     # It logs each failed attempt to connect with a traceback; whoever owns the client says what matters.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
+    # A line for each request; what comes of them is told by who asks.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -36,7 +36,8 @@ class Scene(msgspec.Struct):
         feeds = {f"POLYBUS_FEEDS__{feed.upper()}__URL": url for feed, url in self.simulator.feeds.items()}
         alice = self.simulator.accounts[0]
         account = {f"POLYBUS_ACCOUNTS__ALICE__{name.upper()}": alice[name] for name in CREDENTIALS}
-        return {"NATS_URL": self.nats} | feeds | account
+        rest = {"POLYBUS_FEEDS__MARKET__REST_URL": self.simulator.rest}
+        return {"NATS_URL": self.nats} | feeds | rest | account
 
     def moved_here(self, text: str) -> str:
         """A text whose addresses are those of this scene instead of the usual ones."""

@@ -148,6 +148,19 @@ def test_which_file_is_read() -> None:
             "[feeds.market]\nurl = 'x'",
             "feeds.market.url (gateway.toml:2): the URL must begin with ws:// or wss://",
         ),
+        *(
+            (
+                f"[feeds.market]\nrest_url = '{url}'",
+                f"feeds.market.rest_url (gateway.toml:2): the URL{problem}",
+            )
+            for url, problem in (
+                ("wss://x", " must begin with http:// or https://"),
+                ("https://", " names no host"),
+                ("http://x:0", "'s port must be"),
+                ("http://me:mine@x", " must not contain a user name"),
+                ("http://x/?a=b", " must have no query"),
+            )
+        ),
         (
             "[feeds.market]\nassets_per_connection = 501",
             "feeds.market.assets_per_connection (gateway.toml:2): 501 is not valid; expected a whole number from 1 to 500",

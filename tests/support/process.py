@@ -50,7 +50,10 @@ async def gateway_process(
     for feed, url in urls.items():
         settings = msgspec.to_builtins(msgspec.structs.replace(QUICK_FEEDS[feed], url=url))
         backoff = settings.pop("backoff")
-        lines += [f"[feeds.{feed}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+        lines += [
+            f"[feeds.{feed}]",
+            *(f"{k} = {json.dumps(v)}" for k, v in settings.items() if v is not None),
+        ]
         lines += [f"[feeds.{feed}.backoff]", *(f"{key} = {value}" for key, value in backoff.items())]
     if accounts:
         lines += ["[prices]", f'account = "{accounts[0]["label"]}"']

@@ -290,7 +290,7 @@ async def rigged(
             running_gateway(
                 proxy.url if proxied else nats.url,
                 simulator.feeds,
-                {**feeds, "market": profile},
+                {**feeds, "market": msgspec.structs.replace(profile, rest_url=simulator.rest)},
                 accounts(simulator),
                 **settings,
             )

@@ -7,21 +7,18 @@ element by element, where a bad one does not harm its neighbours.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Collection, Mapping
+from decimal import InvalidOperation
 from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
-from msgspec import UNSET
 
 from ..events import (
     BestBidAsk,
-    Book,
     Change,
     Event,
     LastTradePrice,
-    Level,
     MarketResolved,
     NewMarket,
     PriceChange,
@@ -30,11 +27,12 @@ from ..events import (
 from ..profile import FeedProfile
 from .credentials import Credentials
 from .dialect import EVERYTHING, Manners
+from .market_book import FEED as FEED
+from .market_book import book_of
 from .market_wire import (
     WireBestBidAsk,
     WireBook,
     WireLastTradePrice,
-    WireLevel,
     WireMarket,
     WireOldChange,
     WireOldPriceChange,
@@ -54,8 +52,6 @@ from .reading import (
     write,
 )
 
-FEED = "market"
-
 VENUE = EVERYTHING
 """The key of interest in the whole venue: a connection with an empty asset list hears `new_market`."""
 
@@ -73,37 +69,8 @@ _read_hot = msgspec.json.Decoder(WirePriceChange).decode
 _read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def _levels(levels: Sequence[WireLevel] | None, *, best_is_highest: bool) -> list[Level]:
-    ordered = sorted(levels or (), key=_price, reverse=best_is_highest)
-    return [Level(level.price, level.size) for level in ordered]
-
-
-def _price(level: WireLevel) -> Decimal:
-    price = Decimal(level.price)
-    if not price.is_finite():
-        raise InvalidOperation
-    return price
-
-
 def _book(wire: WireBook) -> list[Keyed]:
-    bids = wire.buys if wire.bids is UNSET else wire.bids
-    asks = wire.sells if wire.asks is UNSET else wire.asks
-    if bids is UNSET or asks is UNSET:
-        # Else a renamed field, as `buys` once was, would publish an empty book.
-        raise msgspec.ValidationError("a book without `bids` or without `asks`")
-    book = Book(
-        wire.market,
-        wire.asset_id,
-        _levels(bids, best_is_highest=True),
-        _levels(asks, best_is_highest=False),
-        present(wire.hash),
-        present(wire.tick_size),
-        present(wire.last_trade_price),
-        present(wire.min_order_size),
-        wire.neg_risk,
-        source_time=milliseconds(wire.timestamp),
-    )
-    return [(wire.asset_id, book)]
+    return [(wire.asset_id, book_of(wire))]
 
 
 def _price_change(wire: WirePriceChange) -> list[Keyed]:

@@ -130,7 +130,11 @@ async def _run(options: DemoOptions, output: Output, stop: _Stop, folder: Path) 
 
 def _settings(nats_url: str, simulator: Child) -> str:
     """The gateway's configuration file, without credentials."""
-    feeds = "".join(f'[feeds.{feed}]\nurl = "{url}"\n' for feed, url in simulator.ready["feeds"].items())
+    rest = {"market": f'rest_url = "{simulator.ready["rest"]}"\n'}
+    feeds = "".join(
+        f'[feeds.{feed}]\nurl = "{url}"\n{rest.get(feed, "")}'
+        for feed, url in simulator.ready["feeds"].items()
+    )
     label = _account(simulator)
     prices = f'[prices]\naccount = "{label}"\n' if label is not None else ""
     return f'[gateway]\nreplica = "demo"\n[nats]\nurl = "{nats_url}"\n{feeds}{prices}'
