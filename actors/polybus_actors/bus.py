@@ -14,6 +14,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -77,6 +78,8 @@ class Bus:
         self.reconnects = 0
         self.denied = 0
         """Publishes and subscriptions that our permissions on the server do not allow: those events reach nobody."""
+        self.on_published: Callable[[list[Publication], int], None] = _nothing
+        """Called with each batch that was written, and when that began, in nanoseconds since the epoch."""
 
         self._outbox = outbox
         self._on_lost = on_lost
@@ -173,6 +176,7 @@ class Bus:
         # Under number n stands what the marker n will confirm.  A publication stands there before it is
         # handed over, because nats-py may wait in there, and the connection may break meanwhile.
         handed: list[Publication] = []
+        begun = time.time_ns()
         entry = (self._marker + 1, handed)
         self._unconfirmed.append(entry)
         try:
@@ -192,6 +196,7 @@ class Bus:
         finally:
             self._outbox.put_back(batch[len(handed) :])
             self.published += len(handed)
+            self.on_published(handed, begun)
             if self._unconfirmed and self._unconfirmed[-1] is entry:
                 self._in_flight += _size(handed)
         # nats-py swallows a cancellation that reaches it while it waits; this is where it takes effect.
@@ -319,6 +324,10 @@ class Bus:
         if anyio.current_time() >= self._denied_said_until:
             self._denied_said_until = anyio.current_time() + DENIED_INTERVAL_S
             logger.error("NATS does not permit what we do (%d times so far): %s", self.denied, self._said)
+
+
+def _nothing(_batch: list[Publication], _begun: int) -> None:
+    pass
 
 
 async def _dismiss(client: Client) -> None:

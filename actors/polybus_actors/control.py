@@ -26,6 +26,7 @@ from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_repl
 
 from .login import words
 from .mailbox import ActorStopped
+from .watcher import Watcher
 
 logger = logging.getLogger("polybus.control")
 
@@ -50,12 +51,14 @@ class Control:
         prefix: of all subjects.
         replica: the gateway's name.
         handlers: by verb.
+        watcher: told of each command.
     """
 
-    def __init__(self, prefix: str, replica: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, prefix: str, replica: str, handlers: Mapping[str, Handler], watcher: Watcher) -> None:
         self._prefix = prefix
         self._replica = replica
         self._handlers = handlers
+        self._watcher = watcher
         self._under_way: Counter[str] = Counter()
         self._draining = False
         self._idle = anyio.Event()
@@ -103,17 +106,19 @@ class Control:
     async def _answer(self, verb: str, request: Request) -> None:
         self._under_way[verb] += 1
         try:
-            payload, refusal = await self._work(verb, request.data)
+            with self._watcher.command(verb, request.headers) as command:
+                payload, refusal = await self._work(verb, request.data)
+                command.ended(None if refusal is None else refusal.code)
             if not request._msg.reply:  # noqa: SLF001  nats-py has no public way to ask
                 return
             try:
-                await self._send(request, payload, refusal)
+                await self._send(request, payload, refusal, command.reply_headers)
             except nats.errors.MaxPayloadError:
                 refusal = ControlError(
                     422,
                     f"the answer, of {len(payload)} bytes, is larger than NATS takes: ask for less at a time",
                 )
-                await self._send(request, _body(refusal), refusal)
+                await self._send(request, _body(refusal), refusal, command.reply_headers)
         except (nats.errors.Error, OSError, ValueError) as error:
             logger.warning("the answer to a %s request could not be sent: %s", verb, words(error))
         finally:
@@ -122,13 +127,15 @@ class Control:
                 self._idle.set()
                 self._idle = anyio.Event()
 
-    async def _send(self, request: Request, payload: bytes, refusal: ControlError | None) -> None:
+    async def _send(
+        self, request: Request, payload: bytes, refusal: ControlError | None, headers: dict[str, str] | None
+    ) -> None:
         if refusal is None:
-            await request.respond(payload)
+            await request.respond(payload, headers)
         else:
             # A header holds one line of plain text; the body has the message as it is.
             message = refusal.message.encode("ascii", "replace").decode()
-            await request.respond_error(str(refusal.code), message, payload)
+            await request.respond_error(str(refusal.code), message, payload, headers)
 
     async def _work(self, verb: str, data: bytes) -> tuple[bytes, ControlError | None]:
         """Do what is asked; the reply's payload, and the refusal if it is one."""

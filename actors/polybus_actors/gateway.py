@@ -31,6 +31,7 @@ from .registry import Registry
 from .store import Store
 from .supervisor import Supervisor
 from .verbs import Verbs
+from .watcher import Watcher
 
 logger = logging.getLogger("polybus.gateway")
 
@@ -55,6 +56,7 @@ class Gateway:
         nats: where NATS is.
         profiles: the settings of each feed; those of a feed that is not named are the built-in ones.
         accounts: the operator's.
+        watcher: told what happens.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Gateway:
         nats: NatsSettings,
         profiles: Mapping[str, FeedProfile],
         accounts: Accounts | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.settings = settings
+        self.watcher = watcher or Watcher()
         self.supervisor = Supervisor()
         self.outbox = Outbox(settings.backlog_messages, settings.backlog_bytes)
         self.directory = MarketDirectory()
@@ -76,6 +80,7 @@ class Gateway:
         self.store = Store(settings.bucket, settings.replica)
         self.registry = Registry(self.pools, self.store, self.directory)
         self.bus = Bus(nats, self.outbox, self._lost)
+        self.bus.on_published = self.watcher.published
         self.verbs = Verbs(
             settings.replica,
             settings.prefix,
@@ -87,7 +92,10 @@ class Gateway:
             self.supervisor,
         )
         self.control = Control(
-            settings.prefix, settings.replica, {verb: getattr(self.verbs, verb) for verb in VERBS}
+            settings.prefix,
+            settings.replica,
+            {verb: getattr(self.verbs, verb) for verb in VERBS},
+            self.watcher,
         )
         self._restored = anyio.Event()
         self._answering = anyio.Event()
@@ -167,4 +175,5 @@ class Gateway:
             self.supervisor,
             self._prices,
             self.settings.prefix,
+            self.watcher.entered,
         )

@@ -55,6 +55,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._queue) + len(self._losses)
 
+    @property
+    def utilization(self) -> float:
+        """How full it is, 0 to 1: by messages or by bytes, whichever is more."""
+        return max(len(self._queue) / self._max_messages, self._bytes / self._max_bytes)
+
     def put(self, publications: list[Publication]) -> None:
         """Add publications at the end, giving up the oldest where there is no room."""
         if not publications:

@@ -82,6 +82,7 @@ class Pool:
         supervisor: restarts connections that fail.
         prices: the streams of prices, which more than one feed brings.
         prefix: of all subjects.
+        on_phase: told of each change of a connection's phase.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Pool:
         supervisor: Supervisor,
         prices: dict[str, Stream],
         prefix: str,
+        on_phase: Callable[[Connection], None],
     ) -> None:
         self.name = name
         self.feed = make_dialect().feed
@@ -122,6 +124,7 @@ class Pool:
         self._supervisor = supervisor
         self._prices = prices
         self._prefix = prefix
+        self._on_phase = on_phase
         self._pacer = DialPacer(profile.dial_interval_s)
         self._assignment = Assignment(profile.assets_per_connection)
         self._incarnations: dict[int, int] = {}
@@ -376,6 +379,7 @@ class Pool:
 
     def _report(self, connection: Connection) -> None:
         """A connection has changed its phase: say so on the system subject."""
+        self._on_phase(connection)
         now = time.time_ns()
         if connection.phase is Phase.OPEN and connection.incarnation > 1:
             self.reconnects += 1

@@ -29,6 +29,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "GatewayConfig",
+    "HttpConfig",
     "LogConfig",
     "load",
     "remarks",
@@ -117,6 +118,19 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`auto`: text on a terminal, JSON lines elsewhere."""
 
 
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[http]`: probes and metrics, for Kubernetes and Prometheus.  Without a port there are none."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` in a container.  There is no login: keep it from who is not to see it."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    """0 takes a free one, which the ready line tells."""
+    ready_share: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    """How much of what is wanted must be live for `/ready`.  Not all of it: closed markets are never live."""
+    live_within_s: Seconds = 10.0
+    """Seconds in which the event loop must have turned for `/live`: far more than any honest load takes."""
+
+
 class PricesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[prices]`: whom PolyBolt is asked as."""
 
@@ -136,6 +150,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     (see `remarks`): the other feeds need none, and a request that does is refused with what is missing."""
     prices: PricesConfig = PricesConfig()
     log: LogConfig = LogConfig()
+    http: HttpConfig = HttpConfig()
     sources: dict[str, str] = {}
     """Where each value came from: dotted key to `file:line` or the name of a variable or flag.  A key that is not
     here has its default."""
@@ -263,6 +278,7 @@ def _settings(config: Config) -> Settings:
         "accounts": config.accounts,
         "prices": config.prices,
         "log": config.log,
+        "http": config.http,
     }
     return Settings(sections, secrets=_secrets(config.accounts))
 

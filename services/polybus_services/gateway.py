@@ -1,8 +1,10 @@
 """`polybus run`: one gateway as a process, from its configuration to SIGTERM."""
 
 import logging
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -13,9 +15,13 @@ from polybus_actors.gateway import Gateway, GatewaySettings
 from polybus_actors.login import NatsUnreachable
 from polybus_actors.pools import ACCOUNT_FEEDS
 from polybus_actors.transport import DialFailed, dial
+from polybus_actors.watcher import Watcher
 from polybus_protocol.profile import FeedProfile
 
-from .config import Config
+from .config import Config, ConfigError
+from .health import Health
+from .pulse import Pulse
+from .telemetry.environment import wanted
 
 logger = logging.getLogger("polybus.run")
 
@@ -24,6 +30,16 @@ REACHABLE = "reachable"
 
 class Unreachable(Exception):
     """Something the gateway needs cannot be reached; the text is fit for a person."""
+
+
+class Watched(msgspec.Struct):
+    """A gateway, and those who are told of it."""
+
+    gateway: Gateway
+    http: str | None = None
+    """Where probes and metrics are."""
+    on_started: Callable[[], None] = lambda: None
+    """To be called once commands are answered."""
 
 
 async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], None]) -> None:
@@ -38,36 +54,79 @@ async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], No
 
     Raises:
         Unreachable: NATS cannot be reached.
+        ConfigError: an `OTEL_*` variable makes no sense to the OpenTelemetry SDK.
+        CannotListen: there is something else where probes and metrics were to be.
     """
-    settings = msgspec.convert(msgspec.to_builtins(config.gateway), GatewaySettings, strict=False)
-    gateway = Gateway(settings, config.nats, config.feeds, Accounts(config.accounts, config.prices.account))
-
-    def ready(restored: int) -> None:
-        on_ready(
-            {
-                "replica": config.gateway.replica,
-                "nats": config.nats.shown_url,
-                "control": f"{config.gateway.prefix}.control",
-                "feeds": {feed: profile.url for feed, profile in config.feeds.items()},
-                "accounts": list(config.accounts),
-                "restored": restored,
-                "venue": venue,
-            }
-        )
-
-    venue = await probe_all(config) if config.gateway.probe else {}
-    for feed, answer in venue.items():
-        if answer != REACHABLE:
-            logger.warning(
-                "the %s feed cannot be reached (it will be dialled again and again): %s", feed, answer
-            )
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signal, gateway)
-            await gateway.run(ready)
+        async with _watched(config) as watched, anyio.create_task_group() as tasks:
+
+            def ready(restored: int) -> None:
+                watched.on_started()
+                on_ready(
+                    {
+                        "replica": config.gateway.replica,
+                        "nats": config.nats.shown_url,
+                        "control": f"{config.gateway.prefix}.control",
+                        "feeds": {feed: profile.url for feed, profile in config.feeds.items()},
+                        "accounts": list(config.accounts),
+                        "restored": restored,
+                        "venue": venue,
+                        "http": watched.http,
+                    }
+                )
+
+            venue = await probe_all(config) if config.gateway.probe else {}
+            for feed, answer in venue.items():
+                if answer != REACHABLE:
+                    logger.warning(
+                        "the %s feed cannot be reached (it will be dialled again and again): %s", feed, answer
+                    )
+            tasks.start_soon(_stop_on_signal, watched.gateway)
+            await watched.gateway.run(ready)
             tasks.cancel_scope.cancel()
     except* NatsUnreachable as group:
         raise Unreachable(str(_first(group))) from None
+
+
+@asynccontextmanager
+async def _watched(config: Config) -> AsyncIterator[Watched]:
+    """Make a gateway, with the telemetry that is asked for, which runs for the length of the block."""
+    asked = wanted(os.environ)
+    for remark in asked.remarks:
+        logger.warning("%s", remark)
+    if config.http.port is None and not asked.signals:
+        yield Watched(_make_gateway(config))
+        return
+    # They take long to import, which nobody has to wait for who does not want them; and the SDK reads some variables
+    # while it is imported.
+    try:
+        from .telemetry.metrics import snapshot
+        from .telemetry.process import Telemetry
+
+        telemetry = Telemetry(config.gateway.replica, asked.signals)
+    except ValueError as error:
+        raise ConfigError(f"an OTEL_ variable: {error}") from None
+    gateway, pulse = _make_gateway(config, telemetry.watcher), Pulse()
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(pulse.beat)
+        stack.callback(tasks.cancel_scope.cancel)
+        share = config.http.ready_share
+        await stack.enter_async_context(
+            telemetry.watching(lambda: snapshot(gateway, pulse, share, telemetry.failures))
+        )
+        watched = Watched(gateway)
+        if config.http.port is not None:
+            health = Health(config.http, gateway, pulse, telemetry.scrape)
+            watched.http = await stack.enter_async_context(health.serving())
+            watched.on_started = health.startup_done
+        yield watched
+
+
+def _make_gateway(config: Config, watcher: Watcher | None = None) -> Gateway:
+    settings = msgspec.convert(msgspec.to_builtins(config.gateway), GatewaySettings, strict=False)
+    accounts = Accounts(config.accounts, config.prices.account)
+    return Gateway(settings, config.nats, config.feeds, accounts, watcher)
 
 
 async def probe_all(config: Config) -> dict[str, str]:

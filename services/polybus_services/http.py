@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server side on h11: a request in, a JSON answer out.
+"""A small HTTP/1.1 server side on h11: a request in, an answer out, as a rule in JSON.
 
 For the handful of endpoints that programs of this project offer (health, the simulator's admin and REST).
 Not a web framework: no routing, no streaming, no TLS; put a proxy before it if the network is not yours.
@@ -46,11 +46,12 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """An answer: a status and what becomes its JSON body."""
+    """An answer: a status and what becomes its JSON body, or bytes that go out as they are."""
 
     status: int
     content: object
     headers: list[tuple[str, str]] = []
+    content_type: str = "application/json"
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -123,9 +124,10 @@ class HttpConnection:
         Raises:
             anyio.BrokenResourceError: the client did not wait for it.
         """
-        body = msgspec.json.encode(response.content) + b"\n"
+        content = response.content
+        body = content if isinstance(content, bytes) else msgspec.json.encode(content) + b"\n"
         headers = [
-            ("Content-Type", "application/json"),
+            ("Content-Type", response.content_type),
             ("Content-Length", str(len(body))),
             *response.headers,
         ]

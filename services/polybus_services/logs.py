@@ -14,7 +14,10 @@ _BUILT_IN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: `time` (RFC 3339, UTC), `level`, `logger`, `message`, what was given as `extra`, `exception`."""
+    """One JSON object: `time` (RFC 3339, UTC), `level`, `logger`, `message`, what was given as `extra`, `exception`.
+
+    With telemetry, records made within a span have its `trace_id` and `span_id`.
+    """
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -30,10 +33,16 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(entry, enc_hook=str).decode()
 
 
-def configure(config: LogConfig) -> None:
-    """Send the records of this process to standard error."""
+def configure(config: LogConfig, *, as_json: bool = False) -> None:
+    """Send the records of this process to standard error.
+
+    Args:
+        config: how.
+        as_json: JSON where the configuration leaves it open, on a terminal too.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    as_json = config.format == "json" or (config.format == "auto" and not sys.stderr.isatty())
+    is_open = config.format == "auto"
+    as_json = config.format == "json" or (is_open and (as_json or not sys.stderr.isatty()))
     handler.setFormatter(
         JsonFormatter()
         if as_json

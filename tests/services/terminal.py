@@ -26,11 +26,11 @@ PATIENCE_S = 60.0
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours without any setting of polybus or NATS, and with the code under test."""
+    """Ours without any setting of polybus, NATS or OpenTelemetry, and with the code under test."""
     clean = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("POLYBUS_", "NATS_", "COLUMNS"))
+        if not key.startswith(("POLYBUS_", "NATS_", "OTEL_", "COLUMNS"))
     }
     return clean | {"PYTHONPATH": os.pathsep.join(ROOTS), "PYTHONUNBUFFERED": "1"} | more
 

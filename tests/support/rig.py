@@ -20,6 +20,7 @@ from polybus_actors.connection import Connection, Phase
 from polybus_actors.gateway import Gateway, GatewaySettings
 from polybus_actors.login import NatsSettings
 from polybus_actors.pool import Pool
+from polybus_actors.watcher import Watcher
 from polybus_protocol.backoff import BackoffPolicy
 from polybus_protocol.feeds.reading import Aside, Reply
 from polybus_protocol.profile import PROFILES, FeedProfile
@@ -100,6 +101,7 @@ async def running_gateway(
     urls: Mapping[str, str],
     profiles: Mapping[str, FeedProfile] = QUICK_FEEDS,
     accounts: Accounts | None = None,
+    watcher: Watcher | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Gateway, anyio.Event]]:
     """A gateway that answers, for the length of a block, drained at its end; and what is set once it has ended."""
@@ -110,6 +112,7 @@ async def running_gateway(
         NatsSettings(url=nats) if isinstance(nats, str) else nats,
         {feed: msgspec.structs.replace(profiles[feed], url=url) for feed, url in urls.items()},
         accounts,
+        watcher,
     )
     answering, ended, failure = anyio.Event(), anyio.Event(), None
     async with anyio.create_task_group() as tasks:
@@ -267,6 +270,7 @@ async def rigged(
     feeds: Mapping[str, FeedProfile] = QUICK_FEEDS,
     accounts: Callable[[Simulator], Accounts] = accounts_of,
     proxied: bool = False,
+    watcher: Watcher | None = None,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A rig for the length of a block; what its consumer heard is checked at the end.
@@ -277,6 +281,7 @@ async def rigged(
         feeds: the profiles of the others.
         accounts: the gateway's; by default those that the simulator knows.
         proxied: whether there is a proxy between the gateway and NATS.
+        watcher: told what happens in the gateway.
         settings: of the gateway.
     """
     async with AsyncExitStack() as stack:
@@ -292,6 +297,7 @@ async def rigged(
                 simulator.feeds,
                 {**feeds, "market": msgspec.structs.replace(profile, rest_url=simulator.rest)},
                 accounts(simulator),
+                watcher,
                 **settings,
             )
         )

@@ -47,9 +47,10 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
     """
     from polybus_services import logs
     from polybus_services.gateway import Unreachable, run_gateway
+    from polybus_services.health import CannotListen
 
     config = invocation.config()
-    logs.configure(config.log)
+    logs.configure(config.log, as_json=as_json)
     for key, remark in remarks(config).items():
         logger.warning("%s: %s", key, remark)
     console = invocation.console()
@@ -64,6 +65,8 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
         await run_gateway(config, on_ready=on_ready)
     except Unreachable as error:
         raise Failure(str(error), UNREACHABLE) from None
+    except CannotListen as error:
+        raise Failure(str(error)) from None
 
 
 @click.command(

@@ -1,0 +1,386 @@
+"""The one table of all metrics: names, units, attributes, and how each is read from a gateway.
+
+`docs/metrics.md` says the same to operators; a test compares it with this and with what a running gateway exposes.
+No attribute is an asset, a market or a slug: there are tens of thousands of them, and each would be a series.
+"""
+
+import enum
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from polybus_actors.connection import Phase
+from polybus_actors.facts import FeedFacts, Readiness, facts_by_feed, readiness
+from polybus_actors.gateway import Gateway
+from polybus_actors.histogram import Histogram
+from polybus_actors.watcher import OK, Watcher
+from polybus_protocol.asking import ASKING
+from polybus_protocol.control import VERBS
+from polybus_services.pulse import Pulse
+
+from .environment import SIGNALS
+
+
+class Kind(enum.Enum):
+    """What may be done with a value."""
+
+    COUNTER = "counter"
+    """It only rises: ask for its rate."""
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Buckets(NamedTuple):
+    """A histogram at one moment."""
+
+    bounds: tuple[float, ...]
+    counts: list[int]
+    sum: float
+
+
+type Attributes = dict[str, str]
+type Values = Iterable[tuple[float, Attributes]]
+type Distributions = Iterable[tuple[Buckets, Attributes]]
+
+
+class View(msgspec.Struct):
+    """What is looked at."""
+
+    gateway: Gateway
+    pulse: Pulse
+    feeds: Mapping[str, FeedFacts]
+    readiness: Readiness
+    failures: Mapping[str, int]
+    """Exports that failed, by signal."""
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """A row of the table."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """In UCUM, as OpenTelemetry wants it."""
+    meaning: str
+    read: Callable[[View], Values | Distributions]
+    attributes: tuple[str, ...] = ()
+
+
+type Snapshot = dict[str, list[tuple[float | Buckets, Attributes]]]
+"""The values of all metrics at one moment, by name: plain data that any thread may read."""
+
+
+def snapshot(gateway: Gateway, pulse: Pulse, ready_share: float, failures: Mapping[str, int]) -> Snapshot:
+    """Read all metrics; to be called where the gateway runs, since nothing of it is locked."""
+    view = View(gateway, pulse, facts_by_feed(gateway), readiness(gateway, ready_share), failures)
+    return {metric.name: list(metric.read(view)) for metric in METRICS}
+
+
+def _one(read: Callable[[View], float]) -> Callable[[View], Values]:
+    return lambda view: [(read(view), {})]
+
+
+def _flag(read: Callable[[View], bool]) -> Callable[[View], Values]:
+    # OTLP takes no booleans.
+    return lambda view: [(int(read(view)), {})]
+
+
+def _by_feed(read: Callable[[FeedFacts], float]) -> Callable[[View], Values]:
+    return lambda view: [(read(facts), {"feed": feed}) for feed, facts in view.feeds.items()]
+
+
+def _buckets(histogram: Histogram) -> Buckets:
+    return Buckets(histogram.bounds, list(histogram.counts), histogram.sum)
+
+
+def _latencies(read: Callable[[Watcher], Mapping[str, Histogram]]) -> Callable[[View], Distributions]:
+    return lambda view: [(_buckets(read(view.gateway.watcher)[feed]), {"feed": feed}) for feed in view.feeds]
+
+
+def _events(view: View) -> Values:
+    for feed, facts in view.feeds.items():
+        # Types that have not occurred yet are there with 0, or their first event would be no increase to Prometheus.
+        for type_ in dict.fromkeys((*ASKING[feed].types, "gap", *facts.events)):
+            yield facts.events[type_], {"feed": feed, "type": type_}
+
+
+def _connections(view: View) -> Values:
+    for feed, facts in view.feeds.items():
+        for phase in Phase:
+            yield facts.phases[phase.value], {"feed": feed, "state": phase.value}
+
+
+def _commands(view: View) -> Values:
+    counts = dict.fromkeys(((verb, OK) for verb in VERBS), 0) | view.gateway.watcher.commands
+    return [(count, {"verb": verb, "outcome": outcome}) for (verb, outcome), count in counts.items()]
+
+
+def _memory(_view: View) -> Values:
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return []  # only Linux has it
+    return [(int(pages) * os.sysconf("SC_PAGE_SIZE"), {})]
+
+
+COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+FEED = ("feed",)
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "polybus.events",
+        COUNTER,
+        "{event}",
+        "Events made ready for NATS, by type; `gap` is the record of a possible loss",
+        _events,
+        ("feed", "type"),
+    ),
+    Metric(
+        "polybus.events.unwanted",
+        COUNTER,
+        "{event}",
+        "Events about keys that their connection does not carry; left out",
+        _by_feed(lambda facts: facts.tally.unwanted),
+        FEED,
+    ),
+    Metric(
+        "polybus.events.unreadable",
+        COUNTER,
+        "{event}",
+        "What could not be read and was passed on raw, as `unknown`: has the venue changed something?",
+        _by_feed(lambda facts: facts.tally.unknown.total()),
+        FEED,
+    ),
+    Metric(
+        "polybus.fields.unknown",
+        COUNTER,
+        "{field}",
+        "Fields that we do not know, in what could be read all the same",
+        _by_feed(lambda facts: facts.tally.unknown_fields.total()),
+        FEED,
+    ),
+    Metric(
+        "polybus.event.arrival.duration",
+        HISTOGRAM,
+        "s",
+        "From the venue's clock to our socket, sampled; both clocks' errors are in it, and below 0 counts as 0",
+        _latencies(lambda watcher: watcher.arrival),
+        FEED,
+    ),
+    Metric(
+        "polybus.event.publishing.duration",
+        HISTOGRAM,
+        "s",
+        "From our socket to the write to NATS, sampled: of the oldest event in a batch",
+        _latencies(lambda watcher: watcher.publishing),
+        FEED,
+    ),
+    Metric(
+        "polybus.frames",
+        COUNTER,
+        "{frame}",
+        "Data frames that arrived",
+        _by_feed(lambda facts: facts.tally.frames),
+        FEED,
+    ),
+    Metric(
+        "polybus.frames.repeated",
+        COUNTER,
+        "{frame}",
+        "What the venue said twice; published once",
+        _by_feed(lambda facts: facts.tally.duplicates),
+        FEED,
+    ),
+    Metric(
+        "polybus.connections",
+        GAUGE,
+        "{connection}",
+        "Connections to the venue, by state: dialing, open (no data yet), live, waiting, refused, stopped",
+        _connections,
+        ("feed", "state"),
+    ),
+    Metric(
+        "polybus.connection.errors",
+        COUNTER,
+        "{error}",
+        "Dials that failed, and sockets that ended without our asking",
+        _by_feed(lambda facts: facts.tally.errors),
+        FEED,
+    ),
+    Metric(
+        "polybus.connection.reconnects",
+        COUNTER,
+        "{reconnect}",
+        "Sockets that opened in place of one that was lost",
+        _by_feed(lambda facts: facts.reconnects),
+        FEED,
+    ),
+    Metric(
+        "polybus.feed.silence",
+        GAUGE,
+        "s",
+        "Since the last data, on the open connection that has waited longest of those that should have some",
+        _by_feed(lambda facts: facts.silence_s),
+        FEED,
+    ),
+    Metric(
+        "polybus.subscriptions",
+        GAUGE,
+        "{subscription}",
+        "Subscriptions that stand",
+        _by_feed(lambda facts: facts.subscriptions),
+        FEED,
+    ),
+    Metric(
+        "polybus.keys.wanted",
+        GAUGE,
+        "{key}",
+        "Keys (assets, markets, topics, symbols, leagues) that somebody wants",
+        _by_feed(lambda facts: facts.wanted),
+        FEED,
+    ),
+    Metric(
+        "polybus.keys.live",
+        GAUGE,
+        "{key}",
+        "Wanted keys that have delivered since their last gap; the quiet ones, which need not, once they were asked for",
+        _by_feed(lambda facts: facts.live),
+        FEED,
+    ),
+    Metric(
+        "polybus.keys.overdue",
+        GAUGE,
+        "{key}",
+        "Wanted keys that were asked for more than once and delivered nothing",
+        _by_feed(lambda facts: facts.overdue),
+        FEED,
+    ),
+    Metric(
+        "polybus.backlog.size",
+        GAUGE,
+        "{event}",
+        "Events that wait for NATS",
+        _one(lambda view: len(view.gateway.outbox)),
+    ),
+    Metric(
+        "polybus.backlog.utilization",
+        GAUGE,
+        "1",
+        "How full the backlog is, 0 to 1; from 1 on the oldest events are given up",
+        _one(lambda view: view.gateway.outbox.utilization),
+    ),
+    Metric(
+        "polybus.backlog.dropped",
+        COUNTER,
+        "{event}",
+        "Events given up because the backlog was full; each shows in a gap",
+        _one(lambda view: view.gateway.outbox.dropped),
+    ),
+    Metric(
+        "polybus.nats.connected",
+        GAUGE,
+        "1",
+        "1 while NATS can be written to, else 0",
+        _flag(lambda view: view.gateway.bus.is_connected),
+    ),
+    Metric(
+        "polybus.nats.published",
+        COUNTER,
+        "{message}",
+        "Messages written to NATS",
+        _one(lambda view: view.gateway.bus.published),
+    ),
+    Metric(
+        "polybus.nats.reconnects",
+        COUNTER,
+        "{reconnect}",
+        "Connections to NATS after the first",
+        _one(lambda view: view.gateway.bus.reconnects),
+    ),
+    Metric(
+        "polybus.nats.uncertain",
+        COUNTER,
+        "{event}",
+        "Events written to NATS whose arrival was never confirmed; each shows in a gap",
+        _one(lambda view: view.gateway.outbox.uncertain),
+    ),
+    Metric(
+        "polybus.nats.denied",
+        COUNTER,
+        "{refusal}",
+        "Publishes and subscriptions that our permissions on the server do not allow: those events reach nobody",
+        _one(lambda view: view.gateway.bus.denied),
+    ),
+    Metric(
+        "polybus.commands",
+        COUNTER,
+        "{command}",
+        "Commands answered; the outcome is `ok`, or the code of the refusal",
+        _commands,
+        ("verb", "outcome"),
+    ),
+    Metric(
+        "polybus.command.duration",
+        HISTOGRAM,
+        "s",
+        "From a command's arrival to its answer; `subscribe` may wait for data in it",
+        lambda view: [
+            (_buckets(each), {"verb": verb}) for verb, each in view.gateway.watcher.answering.items()
+        ],
+        ("verb",),
+    ),
+    Metric(
+        "polybus.actors.restarts",
+        COUNTER,
+        "{restart}",
+        "Parts of the gateway that failed and were started again: each is a bug, please report it",
+        _one(lambda view: view.gateway.supervisor.restarts),
+    ),
+    Metric(
+        "polybus.ready",
+        GAUGE,
+        "1",
+        "1 while `/ready` says yes, else 0",
+        _flag(lambda view: view.readiness.ready),
+    ),
+    Metric(
+        "polybus.draining",
+        GAUGE,
+        "1",
+        "1 from SIGTERM on",
+        _flag(lambda view: view.readiness.draining),
+    ),
+    Metric(
+        "polybus.loop.lag",
+        HISTOGRAM,
+        "s",
+        "How late the event loop woke us, twice a second: its processor is busy, or something blocks it",
+        lambda view: [(_buckets(view.pulse.lag), {})],
+    ),
+    Metric(
+        "polybus.telemetry.failures",
+        COUNTER,
+        "{export}",
+        "OTLP exports that failed",
+        lambda view: [(view.failures.get(signal, 0), {"signal": signal}) for signal in SIGNALS],
+        ("signal",),
+    ),
+    Metric(
+        "process.cpu.time",
+        COUNTER,
+        "s",
+        "Processor time of the process",
+        _one(lambda _view: time.process_time()),
+    ),
+    Metric(
+        "process.memory.usage",
+        GAUGE,
+        "By",
+        "Resident memory of the process; on Linux only",
+        _memory,
+    ),
+)
