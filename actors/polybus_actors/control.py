@@ -2,11 +2,13 @@
 
 nats-py's service hands requests to an endpoint one by one, tells the caller the text of any exception, and
 cancels what is under way when it stops.  So every handler here only starts a task, and that task gives
-exactly one answer: a reply, a refusal, or, for what nobody foresaw, an incident number.
+exactly one answer: a reply, a refusal, or, for what nobody foresaw, an incident number.  A request that comes too
+late by its own word is refused, since whoever asked has given it up; see `polybus_actors.answers` for repeated ones.
 """
 
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -18,12 +20,14 @@ from anyio.abc import TaskGroup
 from nats.aio.client import Client
 from nats.micro import add_service
 from nats.micro.request import Request
+from nats.micro.service import EndpointStats
 
 from polybus_protocol import __version__
 from polybus_protocol.control import REQUESTS, SERVICE, parse_request
 from polybus_protocol.errors import ControlError
 from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
 
+from .answers import Answer, Answers
 from .login import words
 from .mailbox import ActorStopped
 from .watcher import Watcher
@@ -59,7 +63,10 @@ class Control:
         self._replica = replica
         self._handlers = handlers
         self._watcher = watcher
+        self._answers = Answers()
         self._under_way: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._spent_ns: Counter[str] = Counter()
         self._draining = False
         self._idle = anyio.Event()
 
@@ -71,6 +78,7 @@ class Control:
             version=__version__,
             description="Polymarket's real-time feeds on NATS",
             metadata={"replica": self._replica, "prefix": self._prefix},
+            stats_handler=self._correct,
         )
         async with anyio.create_task_group() as tasks:
             group = service.add_group(name=f"{self._prefix}.control")
@@ -93,6 +101,12 @@ class Control:
             while self._under_way.total():
                 await self._idle.wait()
 
+    def _correct(self, stats: EndpointStats) -> None:
+        """What nats-py counts is the starting of tasks; what they took, and refused, is known here."""
+        stats.num_errors = self._refused[stats.name]
+        stats.processing_time = self._spent_ns[stats.name]
+        stats.average_processing_time = stats.processing_time // max(stats.num_requests, 1)
+
     def _taking(self, verb: str, tasks: TaskGroup) -> Callable[[Request], Awaitable[None]]:
         async def take(request: Request) -> None:
             try:
@@ -105,10 +119,12 @@ class Control:
 
     async def _answer(self, verb: str, request: Request) -> None:
         self._under_way[verb] += 1
+        begun = time.perf_counter_ns()
         try:
             with self._watcher.command(verb, request.headers) as command:
                 payload, refusal = await self._work(verb, request.data)
                 command.ended(None if refusal is None else refusal.code)
+            self._refused[verb] += refusal is not None
             if not request._msg.reply:  # noqa: SLF001  nats-py has no public way to ask
                 return
             try:
@@ -122,6 +138,7 @@ class Control:
         except (nats.errors.Error, OSError, ValueError) as error:
             logger.warning("the answer to a %s request could not be sent: %s", verb, words(error))
         finally:
+            self._spent_ns[verb] += time.perf_counter_ns() - begun
             self._under_way[verb] -= 1
             if not self._under_way.total():
                 self._idle.set()
@@ -137,16 +154,18 @@ class Control:
             message = refusal.message.encode("ascii", "replace").decode()
             await request.respond_error(str(refusal.code), message, payload, headers)
 
-    async def _work(self, verb: str, data: bytes) -> tuple[bytes, ControlError | None]:
-        """Do what is asked; the reply's payload, and the refusal if it is one."""
+    async def _work(self, verb: str, data: bytes) -> Answer:
+        """Do what is asked, unless it was done already."""
         try:
-            if self._draining:
-                raise ControlError(503, "this gateway is shutting down", retry_after_s=RETRY_S)
-            if self._under_way[verb] > AT_ONCE:
-                raise ControlError(
-                    429, f"{AT_ONCE} requests of this kind are under way", retry_after_s=RETRY_S
-                )
-            return encode_reply(await self._handlers[verb](parse_request(verb, data))), None
+            request = parse_request(verb, data)
+            return await self._answers.once(verb, request, lambda: self._do(verb, request))
+        except ControlError as refusal:
+            return _body(refusal), refusal
+
+    async def _do(self, verb: str, request: Any) -> Answer:
+        try:
+            self._check(verb, request)
+            return encode_reply(await self._handlers[verb](request)), None
         except ControlError as error:
             refusal = error
         except ActorStopped:
@@ -156,6 +175,20 @@ class Control:
             logger.exception("a %s request failed: incident %s", verb, incident)
             refusal = ControlError(500, f"the gateway failed to answer: incident {incident} in its log")
         return _body(refusal), refusal
+
+    def _check(self, verb: str, request: Any) -> None:
+        """See whether we may begin with it.
+
+        Raises:
+            ControlError: 503 while draining, 429 when there is too much to do, 408 when it is too late.
+        """
+        if self._draining:
+            raise ControlError(503, "this gateway is shutting down", retry_after_s=RETRY_S)
+        if self._under_way[verb] > AT_ONCE:
+            raise ControlError(429, f"{AT_ONCE} requests of this kind are under way", retry_after_s=RETRY_S)
+        if request.deadline is not None and (late_ns := time.time_ns() - request.deadline) > 0:
+            late = f"{late_ns / 1e9:.3f} s ago by this gateway's clock"
+            raise ControlError(408, f"the deadline was {late}, so nothing was done", field="deadline")
 
 
 def _body(refusal: ControlError) -> bytes:

@@ -36,6 +36,15 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
+class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every request can say."""
+
+    request_id: Name | None = None
+    """An id of the request itself: repeated under it, the same request is answered the same, and done once."""
+    deadline: int | None = None
+    """Nanoseconds since the epoch, by the gateway's clock, after which nothing is to be done any more."""
+
+
 class SubscribeRequest(Wish, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Add interest."""
 
@@ -51,16 +60,19 @@ class SubscribeRequest(Wish, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`accepted`: answer at once; `sent`: when the venue was asked; `data`: when data has been seen."""
     wait_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Seconds to wait at most; the answer then says what is missing, and why."""
+    request_id: Name | None = None
+    """As in `Request`, like the next; two structs cannot both be a base."""
+    deadline: int | None = None
 
 
-class UnsubscribeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class UnsubscribeRequest(Request, kw_only=True):
     """Drop one subscription by `id`, or all of an `owner`."""
 
     id: str | None = None
     owner: str | None = None
 
 
-class RenewRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class RenewRequest(Request, kw_only=True):
     """Prolong the lease of one subscription by `id`, or of all of an `owner`."""
 
     id: str | None = None
@@ -69,7 +81,7 @@ class RenewRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A new length in seconds; the old one if absent."""
 
 
-class SubscriptionsRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SubscriptionsRequest(Request, kw_only=True):
     """List subscriptions: all, an owner's, or one."""
 
     id: str | None = None
@@ -78,7 +90,7 @@ class SubscriptionsRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=T
     """Whether to list the state of each asset."""
 
 
-class StatusRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class StatusRequest(Request, kw_only=True):
     """How the gateway is doing."""
 
 
@@ -110,8 +122,7 @@ def parse_request(verb: str, payload: bytes) -> Any:
     known = REQUESTS[verb].__struct_fields__
     for name in fields:
         if name not in known:
-            takes = f"the fields of {verb!r} are {', '.join(known)}" if known else f"{verb!r} takes none"
-            raise bad(name[:80], f"there is no such field; {takes}")
+            raise bad(name[:80], f"there is no such field; the fields of {verb!r} are {', '.join(known)}")
     try:
         request = msgspec.convert(fields, REQUESTS[verb])
     except msgspec.ValidationError as error:

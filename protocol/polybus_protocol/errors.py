@@ -17,7 +17,7 @@ class ControlError(PolybusError):
     """A control request cannot be served.
 
     Attributes:
-        code: the service error code, with the meaning HTTP gives it (400, 401, 404, 409, 422, 429, 503).
+        code: the service error code, with the meaning HTTP gives it (400, 401, 404, 408, 409, 422, 429, 503).
         field: the request's field that is to blame, or None.
         retry_after_s: seconds after which asking again makes sense (429, 503), or None.
     """

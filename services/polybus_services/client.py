@@ -9,7 +9,9 @@ Nothing hangs: every step has a deadline of its own, because nats-py has none fo
 """
 
 import contextlib
+import secrets
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self, TypeVar
@@ -221,7 +223,10 @@ class ControlClient:
             NatsUnreachable: the connection to NATS broke.
         """
         subject = control_subject(verb, self._prefix)
-        payload = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+        given = {name: value for name, value in fields.items() if value is not None}
+        # A request that is still on its way when we give up must not be carried out behind our back.
+        timely = {"request_id": secrets.token_hex(8), "deadline": time.time_ns() + int(within_s * 1e9)}
+        payload = msgspec.json.encode(timely | given)
         try:
             answer = await self._ask(subject, payload, within_s)
         except nats.errors.NoRespondersError:

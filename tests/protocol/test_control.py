@@ -151,9 +151,9 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
         {"token_ids": []},
         400,
         "token_ids",
-        "the fields of 'subscriptions' are id, owner, assets",
+        "the fields of 'subscriptions' are request_id, deadline, id, owner, assets",
     ),
-    ("status", {"verbose": True}, 400, "verbose", "'status' takes none"),
+    ("status", {"verbose": True}, 400, "verbose", "the fields of 'status' are request_id, deadline"),
 ]
 
 

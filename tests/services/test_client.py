@@ -1,5 +1,6 @@
 """The control client: typed answers, and a sentence for everything that can go wrong."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -47,7 +48,10 @@ async def test_an_answer_has_its_type(nats: NatsServer) -> None:
 
     async with answering(nats.url, answer), ControlClient.connect(nats.url) as client:
         assert await client.unsubscribe(id="a", owner=None) == UnsubscribeReply(ids=["a"])
-    assert [msgspec.json.decode(payload) for payload in heard] == [{"id": "a"}]
+    (told,) = [msgspec.json.decode(payload) for payload in heard]
+    assert 0 < told.pop("deadline") - time.time_ns() <= 5 * 10**9
+    assert told.pop("request_id")
+    assert told == {"id": "a"}
 
 
 async def test_a_refusal_has_its_code_and_field(nats: NatsServer) -> None:
