@@ -1,12 +1,22 @@
 """`deploy/` as it is: each overlay renders, and has no fault that our rules know."""
 
+from pathlib import Path
+
 import pytest
 
-from polybus_protocol import __version__
+from polybus_actors.streams import PLANS, Limits, StreamsSettings, stream_name
+from polybus_protocol import PREFIX, __version__
+from polybus_services.config import load
 from polybus_services.simulator import SimulatorOptions, running_simulator
 
 from .manifests import OVERLAYS, ROOT, Manifests, containers, labels_of, load_all, rendered
 from .rules import faults
+
+NKEY = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
+"""The seed of a user, from the documentation of NATS."""
+
+TOLD = {"subjects", "storage", "replicas", "maxAge", "maxBytes", "duplicateWindow", "maxMsgsPerSubject"}
+"""What the gateway's settings say of a stream."""
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -54,3 +64,47 @@ async def test_the_account_of_dev_is_the_simulators() -> None:
         account = simulator.accounts[0]
     for name in ("api_key", "secret", "passphrase"):
         assert (folder / f"main_{name}").read_text(encoding="utf-8").strip() == account[name]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_gateway_takes_its_configuration(overlay: str, tmp_path: Path) -> None:
+    """File and variables, as the pod gives them: no key is misspelt; secrets are read from where they are mounted."""
+    these = Manifests(load_all(rendered(overlay)))
+    (container,) = containers(these.find("Deployment", "gateway"))
+    secrets = {"/run/secrets/nats/gateway.nk": NKEY}
+    secrets |= dict.fromkeys((e["value"] for e in container["env"] if e["name"].endswith("_FILE")), "x")
+    for path, text in secrets.items():
+        file = tmp_path / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    moved = str(tmp_path) + "/run/secrets/"
+    toml = these.find("ConfigMap", "gateway-config")["data"]["polybus.toml"]
+    (tmp_path / "polybus.toml").write_text(toml.replace("/run/secrets/", moved), encoding="utf-8")
+    environ = {e["name"]: str(e.get("value", "")).replace("/run/secrets/", moved) for e in container["env"]}
+
+    config = load(
+        tmp_path / "polybus.toml", environ | {"POLYBUS_GATEWAY__REPLICA": "gateway-0123456789-01234"}
+    )
+    assert (config.http.host, config.http.port) == ("0.0.0.0", 9464)
+    assert set(config.accounts) == ({"main"} if overlay != "prod" else set())
+
+
+def test_the_streams_are_the_gateways() -> None:
+    """As resources they are what the gateway would make of its defaults."""
+    found = {
+        one["spec"]["name"]: {key: value for key, value in one["spec"].items() if key in TOLD}
+        for one in Manifests(load_all(rendered("everything"))).of("Stream")
+    }
+    settings = StreamsSettings()
+    wanted = {}
+    for plan in PLANS:
+        limits: Limits = getattr(settings, plan.key)
+        wanted[stream_name(settings.name, plan)] = {
+            "subjects": [f"{PREFIX}.{family}.>" for family in plan.families],
+            "storage": settings.storage,
+            "replicas": settings.replicas,
+            "maxAge": f"{limits.max_age_s / 3600:.0f}h",
+            "maxBytes": limits.max_bytes,
+            "duplicateWindow": f"{settings.duplicate_window_s:.0f}s",
+        } | ({"maxMsgsPerSubject": plan.per_subject} if plan.per_subject > 0 else {})
+    assert found == wanted
