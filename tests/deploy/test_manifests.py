@@ -9,11 +9,9 @@ from polybus_protocol import PREFIX, __version__
 from polybus_services.config import load
 from polybus_services.simulator import SimulatorOptions, running_simulator
 
+from ..support.nats_keys import Key
 from .manifests import OVERLAYS, ROOT, Manifests, containers, labels_of, load_all, rendered
 from .rules import faults
-
-NKEY = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
-"""The seed of a user, from the documentation of NATS."""
 
 TOLD = {"subjects", "storage", "replicas", "maxAge", "maxBytes", "duplicateWindow", "maxMsgsPerSubject"}
 """What the gateway's settings say of a stream."""
@@ -71,7 +69,7 @@ def test_the_gateway_takes_its_configuration(overlay: str, tmp_path: Path) -> No
     """File and variables, as the pod gives them: no key is misspelt; secrets are read from where they are mounted."""
     these = Manifests(load_all(rendered(overlay)))
     (container,) = containers(these.find("Deployment", "gateway"))
-    secrets = {"/run/secrets/nats/gateway.nk": NKEY}
+    secrets = {"/run/secrets/nats/gateway.nk": Key().seed}
     secrets |= dict.fromkeys((e["value"] for e in container["env"] if e["name"].endswith("_FILE")), "x")
     for path, text in secrets.items():
         file = tmp_path / path.lstrip("/")
