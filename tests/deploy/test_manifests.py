@@ -4,17 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from polybus_actors.streams import PLANS, Limits, StreamsSettings, stream_name
-from polybus_protocol import PREFIX, __version__
+from polybus_protocol import __version__
 from polybus_services.config import load
 from polybus_services.simulator import SimulatorOptions, running_simulator
 
 from ..support.nats_keys import Key
 from .manifests import OVERLAYS, ROOT, Manifests, containers, labels_of, load_all, rendered
 from .rules import faults
-
-TOLD = {"subjects", "storage", "replicas", "maxAge", "maxBytes", "duplicateWindow", "maxMsgsPerSubject"}
-"""What the gateway's settings say of a stream."""
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -85,24 +81,3 @@ def test_the_gateway_takes_its_configuration(overlay: str, tmp_path: Path) -> No
     )
     assert (config.http.host, config.http.port) == ("0.0.0.0", 9464)
     assert set(config.accounts) == ({"main"} if overlay != "prod" else set())
-
-
-def test_the_streams_are_the_gateways() -> None:
-    """As resources they are what the gateway would make of its defaults."""
-    found = {
-        one["spec"]["name"]: {key: value for key, value in one["spec"].items() if key in TOLD}
-        for one in Manifests(load_all(rendered("everything"))).of("Stream")
-    }
-    settings = StreamsSettings()
-    wanted = {}
-    for plan in PLANS:
-        limits: Limits = getattr(settings, plan.key)
-        wanted[stream_name(settings.name, plan)] = {
-            "subjects": [f"{PREFIX}.{family}.>" for family in plan.families],
-            "storage": settings.storage,
-            "replicas": settings.replicas,
-            "maxAge": f"{limits.max_age_s / 3600:.0f}h",
-            "maxBytes": limits.max_bytes,
-            "duplicateWindow": f"{settings.duplicate_window_s:.0f}s",
-        } | ({"maxMsgsPerSubject": plan.per_subject} if plan.per_subject > 0 else {})
-    assert found == wanted
