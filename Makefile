@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types unit check image soak rules format lock clean
+.PHONY: help setup demo test lint types unit check image soak rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -60,6 +60,9 @@ rules:  ## wrap the alert rules for prometheus-operator
 format: setup  ## lay the code out, and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
+
+contract: setup  ## write contract/, what consumers rely on, from the code
+	@$(BIN)/polybus contract --prefix polymarket.v1 --out contract
 
 lock: setup  ## pin the newest dependencies, with hashes, in requirements.lock
 	@scripts/lock

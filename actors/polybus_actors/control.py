@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any
 
 import anyio
@@ -23,9 +24,10 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointStats
 
 from polybus_protocol import __version__
-from polybus_protocol.control import REQUESTS, SERVICE, parse_request
+from polybus_protocol.contract import error_schema, reply_schema, request_schema
+from polybus_protocol.control import SERVICE, parse_request
 from polybus_protocol.errors import ControlError
-from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
+from polybus_protocol.replies import ErrorBody, ErrorReply, encode_reply
 
 from .answers import Answer, Answers
 from .login import words
@@ -196,13 +198,13 @@ def _body(refusal: ControlError) -> bytes:
     return encode_reply(ErrorReply(body))
 
 
+@cache
 def _describe(verb: str) -> dict[str, str]:
-    """The endpoint's metadata: what it takes and gives, as JSON Schema."""
-    (request, reply), definitions = msgspec.json.schema_components(
-        [REQUESTS[verb], REPLIES[verb]], ref_template="#/$defs/{name}"
-    )
-    return {
-        "content-type": "application/json",
-        "schema.request": encode_reply(request | {"$defs": definitions}).decode(),
-        "schema.response": encode_reply(reply | {"$defs": definitions}).decode(),
+    """The endpoint's metadata: what it takes, answers and refuses with, as JSON Schema."""
+    schemas = {
+        "schema.request": request_schema(verb),
+        "schema.response": reply_schema(verb),
+        "schema.error": error_schema(),
     }
+    said = {name: encode_reply(schema).decode() for name, schema in schemas.items()}
+    return {"content-type": "application/json", **said}

@@ -2,10 +2,15 @@
 
 import time
 from collections import Counter
+from functools import cache
+
+import msgspec
 
 import polybus_protocol
 from polybus_protocol.asking import keys_of, subjects_of
+from polybus_protocol.contract import asyncapi
 from polybus_protocol.control import (
+    ContractRequest,
     RenewRequest,
     StatusRequest,
     SubscribeRequest,
@@ -14,6 +19,7 @@ from polybus_protocol.control import (
 )
 from polybus_protocol.errors import ControlError
 from polybus_protocol.replies import (
+    ContractReply,
     NatsInfo,
     Renewed,
     RenewReply,
@@ -66,6 +72,7 @@ class Verbs:
         self._started = time.time_ns()
         self._replica = replica
         self._prefix = prefix
+        self._contract = _contract(prefix)
         self._pools = pools
         self._registry = registry
         self._store = store
@@ -163,3 +170,13 @@ class Verbs:
                 reconnects=bus.reconnects,
             ),
         )
+
+    async def contract(self, _request: ContractRequest) -> ContractReply:
+        """What this gateway promises."""
+        return self._contract
+
+
+@cache
+def _contract(prefix: str) -> ContractReply:
+    """Made before anything runs: it takes longer than an event may wait."""
+    return msgspec.convert(asyncapi(prefix), ContractReply)

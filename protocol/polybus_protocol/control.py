@@ -16,7 +16,7 @@ from .feeds.reading import UNREADABLE
 from .legacy import modernise
 from .wish import Wish
 
-VERBS = ("subscribe", "unsubscribe", "renew", "subscriptions", "status")
+VERBS = ("subscribe", "unsubscribe", "renew", "subscriptions", "status", "contract")
 """What the service understands."""
 
 SERVICE = "polybus"
@@ -55,9 +55,9 @@ class SubscribeRequest(Wish, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ttl_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
     """Seconds the lease lasts unless renewed; for ever if absent."""
     deliver: str = "subjects"
-    """`subjects`, or `log` for one log line per event as well."""
+    """One of `DELIVERIES`: `log` writes one log line per event as well."""
     wait: str = "accepted"
-    """`accepted`: answer at once; `sent`: when the venue was asked; `data`: when data has been seen."""
+    """One of `WAITS`: answer at once, when the venue was asked, or when data has been seen."""
     wait_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Seconds to wait at most; the answer then says what is missing, and why."""
     request_id: Name | None = None
@@ -69,14 +69,18 @@ class UnsubscribeRequest(Request, kw_only=True):
     """Drop one subscription by `id`, or all of an `owner`."""
 
     id: str | None = None
+    """The subscription's.  Name it or an owner, not both."""
     owner: str | None = None
+    """Drops all of this owner's."""
 
 
 class RenewRequest(Request, kw_only=True):
     """Prolong the lease of one subscription by `id`, or of all of an `owner`."""
 
     id: str | None = None
+    """The subscription's.  Name it or an owner, not both."""
     owner: str | None = None
+    """Prolongs all of this owner's."""
     ttl_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
     """A new length in seconds; the old one if absent."""
 
@@ -85,7 +89,9 @@ class SubscriptionsRequest(Request, kw_only=True):
     """List subscriptions: all, an owner's, or one."""
 
     id: str | None = None
+    """Only this one."""
     owner: str | None = None
+    """Only this owner's."""
     assets: bool = True
     """Whether to list the state of each asset."""
 
@@ -94,12 +100,17 @@ class StatusRequest(Request, kw_only=True):
     """How the gateway is doing."""
 
 
+class ContractRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What this gateway promises, as an AsyncAPI document."""
+
+
 REQUESTS: dict[str, type[msgspec.Struct]] = {
     "subscribe": SubscribeRequest,
     "unsubscribe": UnsubscribeRequest,
     "renew": RenewRequest,
     "subscriptions": SubscriptionsRequest,
     "status": StatusRequest,
+    "contract": ContractRequest,
 }
 """The request of each verb."""
 

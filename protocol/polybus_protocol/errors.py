@@ -13,11 +13,24 @@ class LocalProtocolError(PolybusError):
     """The caller asked for something the protocol does not allow; nothing was sent."""
 
 
+CODES = {
+    400: "the request is wrong; `field` and `message` say where and why",
+    401: "the feed needs an account, and its credentials are not there; the message names the variables",
+    404: "there is no such subscription, or none of that owner",
+    409: "a subscription of that id stands, and wants something else",
+    422: "a valid request that this gateway cannot serve",
+    429: "too many requests of this verb are under way; `retry_after_s` says when to ask again",
+    500: "the gateway failed; the message has an incident number to look for in its log",
+    503: "the gateway is shutting down; `retry_after_s` says when to ask again",
+}
+"""The codes of a refusal, with the meaning HTTP gives them, and what each says here."""
+
+
 class ControlError(PolybusError):
     """A control request cannot be served.
 
     Attributes:
-        code: the service error code, with the meaning HTTP gives it (400, 401, 404, 408, 409, 422, 429, 503).
+        code: the service error code, one of `CODES`.
         field: the request's field that is to blame, or None.
         retry_after_s: seconds after which asking again makes sense (429, 503), or None.
     """
@@ -26,6 +39,7 @@ class ControlError(PolybusError):
         self, code: int, message: str, *, field: str | None = None, retry_after_s: float | None = None
     ) -> None:
         super().__init__(message)
+        assert code in CODES, code
         self.code = code
         self.message = message
         self.field = field

@@ -4,6 +4,8 @@ A refusal is a NATS service error (headers `Nats-Service-Error` and `Nats-Servic
 is an `ErrorReply`.  Times are in nanoseconds since the epoch unless a name says otherwise.
 """
 
+from typing import Any
+
 import msgspec
 
 
@@ -11,18 +13,24 @@ class Missing(msgspec.Struct):
     """An asset (on other feeds a market, topic, symbol or league) that is not where the request wanted it."""
 
     asset: str
+    """Which."""
     reason: str
+    """A sentence for people."""
 
 
 class SubscribeReply(msgspec.Struct):
     """A subscription stands."""
 
     id: str
+    """The subscription's, made up where the request named none."""
     owner: str
+    """As in the request."""
     feed: str
+    """One of `FEEDS`."""
     state: str
     """How far it came: `accepted`, `sent` or `data` (every asset has delivered)."""
     assets: int
+    """How many assets, or on other feeds keys, it wants."""
     subjects: list[str]
     """What to listen on."""
     missing: list[Missing]
@@ -39,30 +47,38 @@ class UnsubscribeReply(msgspec.Struct):
     """Subscriptions are gone."""
 
     ids: list[str]
+    """Of the subscriptions that are gone."""
 
 
 class Renewed(msgspec.Struct):
     """One prolonged lease."""
 
     id: str
+    """The subscription's."""
     expires: int | None
+    """Nanoseconds since the epoch; None for never."""
 
 
 class RenewReply(msgspec.Struct):
     """Leases were prolonged."""
 
     renewed: list[Renewed]
+    """One for each lease."""
 
 
 class AssetInfo(msgspec.Struct):
     """One asset of a subscription; on other feeds one market, topic, symbol or league."""
 
     asset: str
+    """Which."""
     market: str | None
+    """Its condition id; None where it is not known, or does not apply."""
     state: str
     """`waiting` or `live`."""
     connection: str | None
+    """Id of the connection that carries it; None for none."""
     events_received: int
+    """Events of the wanted types, counted since the gateway started."""
     last_event_time: int | None
     """Nanoseconds since the epoch."""
     reason: str | None
@@ -73,19 +89,29 @@ class SubscriptionInfo(msgspec.Struct):
     """A subscription and what it has received."""
 
     id: str
+    """The name it was given."""
     owner: str
+    """Who wants it."""
     feed: str
+    """One of `FEEDS`."""
     account: str | None
     """The operator's label, on the feeds that are about an account."""
     types: list[str]
+    """The wanted event types; none means all."""
     markets: list[str]
+    """The condition ids that were named."""
     assets: list[AssetInfo]
+    """The state of each; empty if the request did not want them."""
     asset_count: int
+    """How many assets, or on other feeds keys, it wants."""
     live_count: int
+    """How many of them are live."""
     deliver: str
+    """One of `DELIVERIES`."""
     created: int
     """Nanoseconds since the epoch."""
     expires: int | None
+    """Nanoseconds since the epoch; None for never."""
     events_received: int
     """Events that match it, counted since it was made or the gateway started."""
     last_event_time: int | None
@@ -96,27 +122,38 @@ class SubscriptionsReply(msgspec.Struct):
     """The subscriptions asked for."""
 
     subscriptions: list[SubscriptionInfo]
+    """In no particular order."""
 
 
 class ConnectionInfo(msgspec.Struct):
     """One connection."""
 
     id: str
+    """As `gw0-market-1`."""
     feed: str
+    """One of `FEEDS`."""
     url: str
+    """The venue's address."""
     state: str
     """`dialing`, `open`, `live`, `waiting` or `refused`."""
     connected: bool
+    """Whether its socket is open."""
     authenticated: bool | None
     """None where the feed needs no credentials."""
     incarnation: int
+    """How many sockets it has had."""
     assets: int
+    """How many assets, or on other feeds keys, it carries."""
     live_assets: int
+    """How many of them are live."""
     frames: int
+    """Received from the venue so far."""
     errors: int
+    """Dials that failed, and sockets that ended without our asking."""
     last_frame_time: int | None
     """Nanoseconds since the epoch."""
     last_data_time: int | None
+    """Nanoseconds since the epoch."""
     reason: str | None
     """Why it is not live."""
 
@@ -125,6 +162,7 @@ class SubscriptionTotals(msgspec.Struct):
     """Subscriptions, counted."""
 
     total: int
+    """How many there are."""
     by_type: dict[str, int]
     """By wanted event type; `*` counts those that want all."""
 
@@ -133,15 +171,21 @@ class NatsInfo(msgspec.Struct):
     """Our side of NATS."""
 
     connected: bool
+    """Whether the server takes what we publish."""
     url: str
+    """Where it is, without credentials."""
     server: str | None
+    """Its version; None where it is not known."""
     published: int
+    """Events handed to NATS."""
     backlog: int
+    """Events that wait for NATS."""
     dropped: int
     """Events given up because the backlog was full."""
     uncertain: int
     """Events handed to NATS whose arrival was never confirmed."""
     reconnects: int
+    """How often the connection to NATS was made anew."""
     denied: int = 0
     """Publishes and subscriptions that our permissions on the server do not allow: nobody receives those."""
 
@@ -150,7 +194,9 @@ class StatusReply(msgspec.Struct):
     """How the gateway is doing."""
 
     replica: str
+    """The gateway's name."""
     version: str
+    """Of polybus."""
     started: int
     """Nanoseconds since the epoch."""
     state: str
@@ -160,38 +206,74 @@ class StatusReply(msgspec.Struct):
     durable: bool
     """Whether subscriptions survive a restart."""
     connections: list[ConnectionInfo]
+    """All that there are, whatever their state."""
     subscriptions: SubscriptionTotals
+    """How many, in all and by type."""
     total_events: int
     """Events from the venue that were published."""
     events_by_type: dict[str, int]
+    """Events published, gaps included."""
     gaps: int
+    """Gaps published."""
     frames: int
+    """Received from the venue."""
     duplicates: int
+    """What the venue said twice, and was left out."""
     unwanted: int
+    """Events about keys that their connection does not carry, left out."""
     unknown: dict[str, int]
     """What could not be read, by kind."""
     unknown_fields: dict[str, int]
+    """Fields that this version does not know: how often each was met."""
     connection_errors: int
+    """Dials that failed, and sockets that ended without our asking."""
     reconnects: int
+    """How often a connection to the venue was made anew."""
     last_reconnect_time: int | None
+    """Nanoseconds since the epoch."""
     restarts: int
     """Restarts of actors by their supervisor."""
     nats: NatsInfo
+    """Our side of NATS."""
+
+
+class ContractReply(msgspec.Struct):
+    """The contract of this gateway, an AsyncAPI document: under its own prefix, of its own version."""
+
+    asyncapi: str
+    """Version of the AsyncAPI specification that the document follows."""
+    id: str
+    """Names the contract, whatever its version."""
+    info: dict[str, Any]
+    """What it is, and its version."""
+    servers: dict[str, Any]
+    """Where NATS is, as a pattern: the gateway does not know which address is yours."""
+    channels: dict[str, Any]
+    """The subjects."""
+    operations: dict[str, Any]
+    """What the gateway publishes, and what it can be asked."""
+    components: dict[str, Any]
+    """The messages and their schemas."""
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
     """What went wrong, for programs and for people."""
 
     code: int
+    """One of `CODES`."""
     message: str
+    """What is wrong, where, and what to do: a sentence for people."""
     field: str | None = None
+    """The request's field that is to blame; absent where none is."""
     retry_after_s: float | None = None
+    """Seconds after which asking again makes sense; absent where it does not."""
 
 
 class ErrorReply(msgspec.Struct):
     """The body of a refusal."""
 
     error: ErrorBody
+    """The same code and message as in the headers, and more."""
 
 
 REPLIES: dict[str, type[msgspec.Struct]] = {
@@ -200,6 +282,7 @@ REPLIES: dict[str, type[msgspec.Struct]] = {
     "renew": RenewReply,
     "subscriptions": SubscriptionsReply,
     "status": StatusReply,
+    "contract": ContractReply,
 }
 """The reply of each verb."""
 

@@ -7,8 +7,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """Which events of which feed; the fields that a feed does not have stay empty."""
 
     feed: str = "market"
+    """One of `FEEDS`."""
     types: list[str] = []
-    """Event types; none means all."""
+    """Event types, any of `EVENT_TYPES` that the feed has; none means all."""
     assets: list[str] = []
     """Token ids, decimal.  `market`: none means the whole venue (`new_market` only).  `user`, `rtds` (activity):
     only these, besides the `markets` that are named."""

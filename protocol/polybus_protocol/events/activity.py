@@ -14,6 +14,7 @@ class ActivityEvent(Event):
     family: ClassVar[str] = "activity"
 
     event_slug: str | None
+    """Slug of the venue's event (a group of markets)."""
     market: str
     """Condition id."""
     asset: str
@@ -27,9 +28,11 @@ class ActivityEvent(Event):
     proxy_wallet: str | None = None
     """The trader's address, in mixed case."""
     transaction_hash: str | None = None
+    """Of the settlement; several fills can share one."""
     fee: str | None = None
     """On some rows only."""
     outcome: str | None = None
+    """Name of the outcome, such as `Yes`."""
     outcome_index: int | None = None
     """None for the venue's 999, which means that it does not know."""
     slug: str | None = None
@@ -37,10 +40,15 @@ class ActivityEvent(Event):
     title: str | None = None
     """The market's question."""
     name: str | None = None
+    """The name the trader chose."""
     pseudonym: str | None = None
+    """The name the venue made up for the trader."""
     bio: str | None = None
+    """The trader's words about themselves."""
     profile_image: str | None = None
+    """URL of the trader's picture."""
     icon: str | None = None
+    """URL of a picture."""
     sent_time: int | None = None
     """When the venue sent the frame, in milliseconds since the epoch: about 2 s after the match."""
 

@@ -24,24 +24,34 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     """Who wrote a comment."""
 
     name: str | None = None
+    """As the writer chose it."""
     pseudonym: str | None = None
+    """The name the venue made up."""
     base_address: str | None = None
+    """The writer's own address."""
     proxy_wallet: str | None = None
+    """Address of the wallet that trades for the writer."""
     display_username_public: bool | None = None
+    """Whether the writer shows the name."""
 
 
 class CommentEvent(CommentsEvent):
     """A comment, as it stands in its creation and in its removal."""
 
     body: str | None
+    """The text."""
     user_address: str | None = None
+    """The author's address."""
     parent_comment_id: str | None = None
     """The comment it answers."""
     reply_address: str | None = None
     """The author of that."""
     reaction_count: int | None = None
+    """Reactions so far."""
     report_count: int | None = None
+    """How often it was reported."""
     profile: Profile | None = None
+    """The author's."""
     created_time: int | None = None
     """Milliseconds since the epoch."""
     updated_time: int | None = None
@@ -60,10 +70,13 @@ class ReactionEvent(CommentsEvent):
     """A reaction to a comment."""
 
     comment_id: str | None
+    """The comment reacted to: a numeric id, as text."""
     reaction_type: str | None = None
     """Such as `HEART`."""
     icon: str | None = None
+    """The venue's picture of the reaction."""
     user_address: str | None = None
+    """Who reacted."""
     created_time: int | None = None
     """Milliseconds since the epoch."""
 

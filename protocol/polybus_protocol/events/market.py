@@ -55,18 +55,22 @@ class Book(MarketEvent, tag="book"):
     asks: list[Level]
     """Best (lowest) price first."""
     hash: str | None
+    """40 hex digits: SHA-1 of the book as the venue writes it (verified on captures)."""
     tick_size: str | None = None
     """Only on the snapshot that answers a subscription."""
     last_trade_price: str | None = None
     """Only on the snapshot that answers a subscription; None if the market never traded."""
     min_order_size: str | None = None
+    """Shares; the venue's models allow it, the feed was not seen to send it."""
     neg_risk: bool | None = None
+    """Whether the market is one of a set of which one wins; not seen on the feed either."""
 
 
 class PriceChange(MarketEvent, tag="price_change"):
     """The levels of one asset that one frame changed: apply them together, in order."""
 
     changes: list[Change]
+    """In the venue's order."""
 
 
 class LastTradePrice(MarketEvent, tag="last_trade_price"):
@@ -81,13 +85,16 @@ class LastTradePrice(MarketEvent, tag="last_trade_price"):
     fee_rate_bps: str | None = None
     """Basis points; a left-over field that is `0` on the markets that were measured."""
     transaction_hash: str | None = None
+    """Of the settlement; the venue sends it since 2026."""
 
 
 class TickSizeChange(MarketEvent, tag="tick_size_change"):
     """The minimum price step changed: the book of the old grid is over, a new epoch follows."""
 
     old_tick_size: str | None
+    """Dollars per share."""
     new_tick_size: str
+    """Dollars per share."""
     side: str | None = None
     """Only in an older form of the event."""
 
@@ -96,27 +103,39 @@ class BestBidAsk(MarketEvent, tag="best_bid_ask"):
     """The top of one asset's book moved (the venue sends it when custom features are on)."""
 
     best_bid: str | None
+    """Dollars per share; `0`, or None, when nobody bids."""
     best_ask: str | None
+    """Dollars per share; `1`, or None, when nobody asks."""
     spread: str | None = None
+    """Dollars per share; None where a side is empty."""
 
 
 class ParentEvent(msgspec.Struct, frozen=True, gc=False):
     """The venue's event (a group of markets) that a market belongs to."""
 
     id: str | None = None
+    """Numeric id in the venue's catalogue, as text."""
     ticker: str | None = None
+    """The venue's short name for it."""
     slug: str | None = None
+    """As it stands in the venue's URLs."""
     title: str | None = None
+    """The question that its markets have in common."""
     description: str | None = None
+    """The rules, in prose."""
 
 
 class FeeSchedule(msgspec.Struct, frozen=True, gc=False):
     """How fees are computed in a market that charges them."""
 
     exponent: str | None = None
+    """A parameter of the venue's formula."""
     rate: str | None = None
+    """A parameter of the venue's formula."""
     taker_only: bool | None = None
+    """Whether makers pay nothing."""
     rebate_rate: str | None = None
+    """The share that is paid back to makers."""
 
 
 class VenueMarketEvent(Event):
@@ -131,11 +150,17 @@ class VenueMarketEvent(Event):
     id: str | None = None
     """Numeric id in the venue's catalogue, as text."""
     question: str | None = None
+    """What the market is about."""
     slug: str | None = None
+    """As it stands in the venue's URLs."""
     description: str | None = None
+    """The rules, in prose."""
     outcomes: list[str] = msgspec.field(default_factory=list[str])
+    """Their names, such as `Yes` and `No`; empty where the venue leaves them out."""
     event_message: ParentEvent | None = None
+    """The venue's event that the market belongs to."""
     tags: list[str] = msgspec.field(default_factory=list[str])
+    """The venue's subjects, such as `stocks`."""
 
 
 class NewMarket(VenueMarketEvent, tag="new_market"):
@@ -144,21 +169,30 @@ class NewMarket(VenueMarketEvent, tag="new_market"):
     active: bool | None = None
     """Seen as false at creation."""
     sports_market_type: str | None = None
+    """Of a market about a game."""
     line: str | None = None
+    """The handicap or total of a market about a game."""
     game_start_time: str | None = None
     """RFC 3339."""
     order_price_min_tick_size: str | None = None
+    """Dollars per share."""
     group_item_title: str | None = None
+    """What sets it apart within its event."""
     taker_base_fee: str | None = None
+    """As the venue states it, such as `1000`."""
     fees_enabled: bool | None = None
+    """Whether trading costs fees."""
     fee_schedule: FeeSchedule | None = None
+    """How they are computed."""
 
 
 class MarketResolved(VenueMarketEvent, tag="market_resolved"):
     """A market was resolved.  Only for subscribed assets, and its delivery was reported as doubtful."""
 
     winning_asset_id: str | None = None
+    """Outcome token id."""
     winning_outcome: str | None = None
+    """Its name."""
 
 
 MARKET_EVENTS = (Book, PriceChange, LastTradePrice, TickSizeChange, BestBidAsk, NewMarket, MarketResolved)

@@ -47,6 +47,7 @@ class PricePoint(msgspec.Struct, frozen=True, gc=False):
     time: int | None
     """Milliseconds since the epoch, by the venue's clock."""
     value: str
+    """The exact price, as in `PriceUpdate`."""
 
 
 class PriceSnapshot(PriceEvent, tag="snapshot"):
@@ -60,8 +61,11 @@ class PriceSnapshot(PriceEvent, tag="snapshot"):
     source: str | None = None
     """As in `PriceUpdate`."""
     venue_symbol: str | None = None
+    """The symbol in the venue's spelling."""
     window_s: int | None = None
+    """Seconds over which each is an average; None for prices of the moment."""
     market_status: str | None = None
+    """`open`, `closed` or `unknown`; None means not stated, never open."""
     sent_time: int | None = None
     """When the venue sent the frame, in milliseconds since the epoch; also the `source_time`."""
 
@@ -75,7 +79,9 @@ class PriceQuote(PriceEvent, tag="quote"):
     market: str
     """Condition id."""
     best_bid: str | None
+    """Dollars per share."""
     best_ask: str | None
+    """Dollars per share."""
     hash: str | None = None
     """A short one; of what is not documented."""
     snapshot: bool = False

@@ -17,12 +17,19 @@ class EventState(msgspec.Struct, frozen=True, gc=False):
     updated_at: str | None = None
     """ISO 8601, with up to nine fractional digits."""
     score: str | None = None
+    """As in `SportResult`."""
     elapsed: str | None = None
+    """As in `SportResult`."""
     period: str | None = None
+    """As in `SportResult`."""
     live: bool | None = None
+    """Whether the game is being played."""
     ended: bool | None = None
+    """Whether it is over."""
     tournament_name: str | None = None
+    """Tennis only."""
     tennis_round: str | None = None
+    """Tennis only."""
 
 
 class SportResult(Event, tag="sport_result"):
@@ -40,21 +47,29 @@ class SportResult(Event, tag="sport_result"):
     game: str | None
     """`game_id`, else `metadata_game_id`, else `sportradar_game_id`, else `slug`."""
     game_id: str | None = None
+    """The venue's number of the game, as text; cricket has none."""
     metadata_game_id: str | None = None
     """Cricket has only this one."""
     sportradar_game_id: str | None = None
+    """In the venue's SDK only; never seen."""
     slug: str | None = None
+    """Of the venue's event; in its documentation, never seen."""
     home_team: str | None = None
+    """Absent for cricket."""
     away_team: str | None = None
+    """Absent for cricket."""
     status: str | None = None
     """Such as `InProgress`, `inprogress`, `running`, `finished`: the letter case differs by sport."""
     score: str | None = None
     """Such as `98-94`, `4-6, 1-2` (tennis sets), `000-000|2-0|Bo3` (map, series, best of)."""
     period: str | None = None
+    """Such as `1H`, `HT`, `Q4`, `OT`, `Top 1st` or, in e-sports, `2/3`."""
     elapsed: str | None = None
     """`MM:SS` or whole minutes."""
     live: bool | None = None
+    """Whether the game is being played."""
     ended: bool | None = None
+    """Whether it is over."""
     turn: str | None = None
     """The team in possession (NFL and college football)."""
     last_update: str | None = None
@@ -62,6 +77,7 @@ class SportResult(Event, tag="sport_result"):
     finished_timestamp: str | None = None
     """ISO 8601."""
     event_state: EventState | None = None
+    """Soccer and tennis only."""
 
 
 SPORTS_EVENTS = (SportResult,)

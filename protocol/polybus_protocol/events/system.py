@@ -18,6 +18,7 @@ class Gap(Event, tag="gap"):
     """
 
     feed: str
+    """The feed whose events may be missing: one of `FEEDS`."""
     reason: str
     """One of `GAP_REASONS`."""
     detail: str | None = None
@@ -25,21 +26,31 @@ class Gap(Event, tag="gap"):
     last_epoch: int | None = None
     """Epoch of the last event before the gap; None if there was none, or none is remembered."""
     last_seq: int | None = None
+    """`seq` of that event."""
     last_received_time: int | None = None
     """Nanoseconds since the epoch."""
     lost: int | None = None
     """How many events are affected, where that is known."""
     market: str | UnsetType | None = UNSET
-    """The ids are those of the stream's subject; the payload has no others."""
+    """Condition id.  The ids in a gap are those of its subject; a payload has no others."""
     asset: str | UnsetType | None = UNSET
+    """Outcome token id."""
     account: str | UnsetType | None = UNSET
+    """The operator's label."""
     event_slug: str | UnsetType | None = UNSET
+    """Slug of the venue's event."""
     class_: str | UnsetType | None = msgspec.field(name="class", default=UNSET)
+    """Class of reference prices."""
     symbol: str | UnsetType | None = UNSET
+    """As in the price events."""
     parent_type: str | UnsetType | None = UNSET
+    """What the comments are under."""
     parent_id: str | UnsetType | None = UNSET
+    """Numeric id of the parent, as text."""
     league: str | UnsetType | None = UNSET
+    """As in `SportResult`."""
     game: str | UnsetType | None = UNSET
+    """As in `SportResult`."""
 
 
 GAP_REASONS = {
@@ -64,6 +75,7 @@ class Unknown(Event, tag="unknown"):
     family: ClassVar[str] = "unknown"
 
     feed: str
+    """Where it came from: one of `FEEDS`."""
     kind: str
     """One of `UNKNOWN_KINDS`."""
     reason: str
@@ -98,15 +110,23 @@ class ConnectionState(Event, tag="connection"):
     family: ClassVar[str] = "system"
 
     replica: str
+    """The gateway's name."""
     id: str
+    """Of the connection, as `gw0-market-1`."""
     incarnation: int
+    """How many sockets it has had."""
     feed: str
+    """One of `FEEDS`."""
     url: str
+    """The venue's address."""
     state: str
     """`dialing`, `open`, `live`, `closed`, `waiting` or `refused`."""
     reason: str | None = None
+    """Why it is not live, a sentence for people."""
     assets: int = 0
+    """How many assets, or on other feeds keys, it carries."""
     retry_in_s: float | None = None
+    """Seconds until the next dial; None where none is due."""
 
 
 class Notice(Event, tag="notice"):
@@ -115,6 +135,8 @@ class Notice(Event, tag="notice"):
     family: ClassVar[str] = "system"
 
     replica: str
+    """The gateway's name."""
     level: str
     """`info`, `warning` or `error`."""
     text: str
+    """A sentence for people."""

@@ -46,6 +46,7 @@ class Order(UserEvent, tag="order"):
     remaining_size: str | None
     """`original_size` less `size_matched`; None unless both are known."""
     outcome: str | None = None
+    """Name of the outcome, such as `Yes`."""
     order_type: str | None = None
     """`GTC`, `GTD`, `FOK` or `FAK`."""
     created_time: int | None = None
@@ -62,16 +63,23 @@ class MakerOrder(msgspec.Struct, frozen=True, gc=False):
     """A resting order that was matched in a trade."""
 
     order_id: str
+    """Hash of the order."""
     asset: str | None
     """May be the complementary token of the trade's: two buyers are matched by minting."""
     matched_amount: str | None
     """Shares."""
     price: str | None
+    """Dollars per share."""
     side: str | None = None
+    """`BUY` or `SELL`."""
     outcome: str | None = None
+    """Name of the outcome."""
     outcome_index: int | None = None
+    """Place of the outcome in the market's list, from 0."""
     fee_rate_bps: str | None = None
+    """Basis points."""
     maker_address: str | None = None
+    """The maker's address."""
     is_own: bool | None = None
     """Whether it is the account's; None where neither the frame nor we know the account's key."""
 
@@ -88,18 +96,25 @@ class Trade(UserEvent, tag="trade"):
     side: str
     """The taker's side."""
     price: str | None
+    """Dollars per share."""
     size: str | None
     """Shares."""
     trader_side: str | None = None
     """The account's role: `TAKER` or `MAKER`."""
     outcome: str | None = None
+    """Name of the outcome, such as `Yes`."""
     fee_rate_bps: str | None = None
+    """Basis points."""
     taker_order_id: str | None = None
+    """Hash of the taker's order."""
     maker_orders: list[MakerOrder] = msgspec.field(default_factory=list[MakerOrder])
+    """The resting orders that were matched."""
     maker_address: str | None = None
+    """The address that the venue puts beside the trade."""
     transaction_hash: str | None = None
     """None until the trade is sent to the chain."""
     bucket_index: int | None = None
+    """A number of the venue's own."""
     match_time: int | None = None
     """Milliseconds since the epoch."""
     last_update: int | None = None

@@ -6,6 +6,7 @@ import click
 
 from polybus_protocol import __version__
 from polybus_services.cli.config_command import config_command
+from polybus_services.cli.contract_command import contract_command
 from polybus_services.cli.control_commands import status, subscribe, subscriptions, unsubscribe
 from polybus_services.cli.demo_command import demo
 from polybus_services.cli.process_commands import run, simulate
@@ -45,5 +46,16 @@ def polybus() -> None:
     """Polymarket's real-time feeds on NATS: ordered, gap-marked events for any number of consumers."""
 
 
-for command in (demo, run, simulate, subscribe, unsubscribe, subscriptions, status, tail, config_command):
+for command in (
+    demo,
+    run,
+    simulate,
+    subscribe,
+    unsubscribe,
+    subscriptions,
+    status,
+    tail,
+    config_command,
+    contract_command,
+):
     polybus.add_command(command)
