@@ -11,6 +11,7 @@ import pytest
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.consumer import Refused
+from ..support.contract import document, schema
 from ..support.rig import Rig, market_of, rigged
 
 pytestmark = [
@@ -297,14 +298,24 @@ async def test_discovery(rig: Rig) -> None:
     assert ping["name"] == info["name"] == stats["name"] == "polybus"
     assert info["metadata"]["replica"] == "gw0"
     verbs = {endpoint["name"]: endpoint for endpoint in info["endpoints"]}
-    assert set(verbs) == {"subscribe", "unsubscribe", "renew", "subscriptions", "status"}
+    assert set(verbs) == {"subscribe", "unsubscribe", "renew", "subscriptions", "status", "contract"}
     for verb, endpoint in verbs.items():
         assert endpoint["subject"] == f"polymarket.v1.control.{verb}"
-        for part in ("request", "response"):
-            schema = json.loads(endpoint["metadata"][f"schema.{part}"])
-            name = schema["$ref"].removeprefix("#/$defs/")
-            assert schema["$defs"][name]["type"] == "object"
+        told = {
+            part: json.loads(endpoint["metadata"][f"schema.{part}"])
+            for part in ("request", "response", "error")
+        }
+        assert told == {
+            "request": schema(f"requests/{verb}"),
+            "response": schema(f"replies/{verb}"),
+            "error": schema("error"),
+        }
     assert {endpoint["name"] for endpoint in stats["endpoints"]} == set(verbs)
+
+
+async def test_the_contract_is_served(rig: Rig) -> None:
+    """The reply is the AsyncAPI document itself, ready for a tool that reads one."""
+    assert await rig.consumer.ask("contract") == document()
 
 
 async def test_what_status_says(rig: Rig) -> None:

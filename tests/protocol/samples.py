@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from polybus_protocol import Unknown, decode, decode_event, encode_event, parse_subject, subject_for
+from polybus_protocol import PREFIX, Unknown, decode, decode_event, encode_event, parse_subject, subject_for
 from polybus_protocol.events import UNKNOWN_KINDS
 from polybus_protocol.feeds.dialect import Dialect
 from polybus_protocol.feeds.reading import Aside, Keyed
 from polybus_protocol.subjects import family_of, ids_of
+
+from ..support.contract import fault_of_event
 
 FRAMES = Path(__file__).parent / "frames"
 STAMPS = ("received_time", "connection", "epoch", "seq")
@@ -148,6 +150,7 @@ def survives(feed: str, frame: bytes) -> None:
     for event in decode(feed, frame):
         payload = encode_event(event)
         assert decode_event(payload) == event
+        assert fault_of_event(subject_for(event), PREFIX, json.loads(payload)) is None
         subject = parse_subject(subject_for(event))
         assert (subject.family, subject.ids) == (family_of(event), ids_of(event))
         if isinstance(event, Unknown):

@@ -1,7 +1,8 @@
 """A consumer as any language could have it: bare nats-py and JSON, and a judge of what it receives.
 
 It knows the promise and nothing of the gateway: within an epoch of a stream key `seq` rises by one, a new epoch
-begins with a gap, and what was lost on the way to NATS is covered by a gap that says from where to where.
+begins with a gap, and what was lost on the way to NATS is covered by a gap that says from where to where.  Each payload
+is as the contract in `contract/` says, or the test that received it fails.
 """
 
 import json
@@ -15,6 +16,8 @@ import anyio
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+from .contract import fault, fault_of_event
 
 PREFIX = "polymarket.v1"
 
@@ -132,23 +135,26 @@ class Consumer:
         self.received = 0
         self.payloads: list[str] = []
         """All payloads, as they came."""
+        self.breaches: list[str] = []
+        """What was not as the contract says."""
         self._news = anyio.Event()
 
     async def take(self, message: Msg) -> None:
         """Take one message in."""
-        key, _, type_ = message.subject.rpartition(".")
+        key = message.subject.rpartition(".")[0]
         _, _, family = key.removeprefix(self.prefix).partition(".")
         if family.startswith("control"):
             return
         event = json.loads(message.data)
         self.payloads.append(message.data.decode())
         self.received += 1
+        if breach := fault_of_event(message.subject, self.prefix, event):
+            self.breaches.append(breach)
         if family.startswith("system"):
             self.system.append(event)
         elif family.startswith("unknown"):
             self.unknown.append(event | {"subject": message.subject})
         else:
-            assert event["type"] == type_, message.subject
             self.streams.setdefault(key, StreamRecord(key)).take(event)
         self.tell()
 
@@ -232,7 +238,10 @@ class Consumer:
         body = json.loads(reply.data)
         if code is not None:
             assert str(body["error"]["code"]) == code
+            assert fault("error", body) is None
             raise Refused(int(code), body["error"])
+        breach = fault(f"replies/{verb}", body)
+        assert breach is None, breach
         return body
 
     async def until_status(self, is_so: Callable[[Any], bool], within_s: float = 15.0) -> Any:
@@ -276,6 +285,7 @@ async def consuming(url: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
         await client.subscribe(f"{prefix}.>", cb=consumer.take)
         await client.flush()
         yield consumer
+        assert not consumer.breaches, "\n".join(consumer.breaches[:20])
     finally:
         with anyio.move_on_after(2, shield=True):
             await client.close()

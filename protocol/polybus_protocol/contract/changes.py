@@ -85,10 +85,12 @@ class _Comparison:
         before, after = _kinds(old, self._old), _kinds(new, self._new)
         yield from self._types(path, set(before), set(after))
         yield from self._values(path, old, new)
-        if self._is_taken:
-            yield from _narrowed(path, old, new)
-        for kind in before.keys() & after.keys():
+        if self._is_taken and old.get("default") != new.get("default"):
+            yield f"{path}: its default was {old.get('default')} and is {new.get('default')}"
+        for kind in sorted(before.keys() & after.keys()):
             one, other = before[kind], after[kind]
+            if self._is_taken and kind != "null":
+                yield from _narrowed(path, one, other)
             if kind == "object":
                 yield from self._fields(path, one, other)
             for inner in ("items", "additionalProperties"):
@@ -96,7 +98,10 @@ class _Comparison:
                     yield from self.schemas(f"{path}[]", one[inner], other.get(inner, {}))
 
     def _types(self, path: str, before: set[str], after: set[str]) -> Iterator[str]:
-        lost, gained = before - after, after - before
+        if not before or not after:  # one of them is anything
+            lost, gained = set[str](), set[str]()
+        else:
+            lost, gained = before - after, after - before
         # Each integer is a number.
         if "number" in after:
             lost.discard("integer")
@@ -104,8 +109,10 @@ class _Comparison:
             gained.discard("integer")
         for kind in sorted(lost if self._is_taken else gained):
             yield f"{path}: {'can no longer be' if self._is_taken else 'can now be'} {kind}"
-        if lost and not self._is_taken and not before & after and not gained:
-            yield f"{path}: was {', '.join(sorted(before))} and is {', '.join(sorted(after)) or 'nothing'}"
+        if before and not after and not self._is_taken:
+            yield f"{path}: can now be anything"
+        if after and not before and self._is_taken:
+            yield f"{path}: can no longer be anything but {', '.join(sorted(after))}"
 
     def _values(self, path: str, old: Json, new: Json) -> Iterator[str]:
         for gone in sorted(map(str, set(old.get("x-values", ())) - set(new.get("x-values", ())))):
@@ -138,8 +145,6 @@ def _narrowed(path: str, old: Json, new: Json) -> Iterator[str]:
     for limit, leaves_less in _LIMITS.items():
         if limit in new and (limit not in old or leaves_less(old[limit], new[limit])):
             yield f"{path}: {limit} was {old.get(limit, 'not set')} and is {new[limit]}"
-    if old.get("default") != new.get("default"):
-        yield f"{path}: its default was {old.get('default')} and is {new.get('default')}"
 
 
 def _kinds(schema: Json, document: Json) -> dict[str, Json]:

@@ -60,7 +60,7 @@ def components(
     """
     wanted = list(kinds)
     _, found = msgspec.json.schema_components(wanted, ref_template=where)
-    structs = {kind.__name__: kind for kind in _reachable(wanted)}
+    structs = {kind.__name__: kind for kind in reachable(wanted)}
     return {name: _told(schema, structs[name], sent=sent) for name, schema in found.items()}
 
 
@@ -71,7 +71,7 @@ def _alone(name: str, kind: type[msgspec.Struct], *, sent: bool) -> Schema:
     return schema | ({"$defs": found} if found else {})
 
 
-def _reachable(kinds: Iterable[type[msgspec.Struct]]) -> set[type[msgspec.Struct]]:
+def reachable(kinds: Iterable[type[msgspec.Struct]]) -> set[type[msgspec.Struct]]:
     """The structs, and those in their fields."""
     found: set[type[msgspec.Struct]] = set()
 
