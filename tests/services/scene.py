@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 TRANSPORT = "@nats-io/transport-node"
 """The NATS client that the JavaScript examples import."""
 
+A_MODULE_S = 600.0
+"""Seconds that all tests of one module may take together, on a machine that has other things to do."""
+
 CREDENTIALS = ("api_key", "secret", "passphrase")
 
 
@@ -50,7 +53,7 @@ async def scene() -> AsyncIterator[Scene]:
     """Set it up for the length of a block."""
     async with nats_server() as nats, running_simulator(SimulatorOptions(rate=400)) as simulator:
         here = Scene(simulator, nats.url)
-        async with running(["run", "--json"], **here.variables) as gateway:
+        async with running(["run", "--json"], within_s=A_MODULE_S, **here.variables) as gateway:
             await gateway.json()
             yield here
 

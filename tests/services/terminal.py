@@ -85,8 +85,16 @@ class Running:
 
 
 @asynccontextmanager
-async def running(arguments: Sequence[str], **variables: str) -> AsyncIterator[Running]:
-    """Run a command for the length of a block, in a process group of its own; killed if it is still there at the end."""
+async def running(
+    arguments: Sequence[str], *, within_s: float = PATIENCE_S, **variables: str
+) -> AsyncIterator[Running]:
+    """Run a command for the length of a block, in a process group of its own; killed if it is still there at the end.
+
+    Args:
+        arguments: of `polybus`.
+        within_s: seconds the block may take.
+        variables: of the environment.
+    """
     async with await anyio.open_process(
         [sys.executable, "-m", "polybus_services", *arguments],
         stdin=subprocess.DEVNULL,
@@ -94,7 +102,7 @@ async def running(arguments: Sequence[str], **variables: str) -> AsyncIterator[R
         start_new_session=True,
     ) as process:
         try:
-            with anyio.fail_after(PATIENCE_S):
+            with anyio.fail_after(within_s):
                 yield Running(process)
         finally:
             if process.returncode is None:

@@ -40,6 +40,7 @@ COMMANDS = [
     "status",
     "tail",
     "config",
+    "contract",
 ]
 
 

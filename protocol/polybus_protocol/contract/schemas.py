@@ -6,6 +6,7 @@ closed.  Of what we take, fields with a default may be left out, and no other is
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, get_args
 
 import msgspec
@@ -99,13 +100,13 @@ def reachable(kinds: Iterable[type[msgspec.Struct]]) -> set[type[msgspec.Struct]
 
 def _told(schema: Schema, kind: type[msgspec.Struct], *, sent: bool) -> Schema:
     """A struct's schema with what its docstrings say, as a promise about what is sent or taken."""
-    said = words.of_fields(kind)
+    said, fields = words.of_fields(kind), _fields(kind)
     told = {**schema, "description": words.of_class(kind)}
     told["properties"] = {
         field.encode_name: _field(
             schema["properties"][field.encode_name], said.get(field.name, ""), sent=sent
         )
-        for field in msgspec.structs.fields(kind)
+        for field in fields
     }
     config = kind.__struct_config__
     if config.tag_field is not None:
@@ -116,11 +117,15 @@ def _told(schema: Schema, kind: type[msgspec.Struct], *, sent: bool) -> Schema:
             *([config.tag_field] if config.tag_field is not None else []),
             *(
                 field.encode_name
-                for field in msgspec.structs.fields(kind)
+                for field in fields
                 if field.default is not UNSET and (field.required or not config.omit_defaults)
             ),
         ]
     return told
+
+
+# Resolving annotations is most of the work, and events share their bases with those looked at before.
+_fields = cache(msgspec.structs.fields)
 
 
 def _field(schema: Schema, docstring: str, *, sent: bool) -> Schema:

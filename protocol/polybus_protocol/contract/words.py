@@ -45,6 +45,7 @@ def of_class(kind: type) -> str:
     return for_json(inspect.cleandoc(kind.__doc__ or ""))
 
 
+@cache
 def of_fields(kind: type[msgspec.Struct]) -> dict[str, str]:
     """What each attribute of a struct is, as its docstring has it; those without one are left out."""
     said: dict[str, str] = {}
