@@ -53,7 +53,7 @@ async def scene() -> AsyncIterator[Scene]:
     """Set it up for the length of a block."""
     async with nats_server() as nats, running_simulator(SimulatorOptions(rate=400)) as simulator:
         here = Scene(simulator, nats.url)
-        async with running(["run", "--json"], within_s=A_MODULE_S, **here.variables) as gateway:
+        async with running(["run", "--json"], A_MODULE_S, **here.variables) as gateway:
             await gateway.json()
             yield here
 

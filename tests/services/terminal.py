@@ -86,7 +86,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    arguments: Sequence[str], *, within_s: float = PATIENCE_S, **variables: str
+    arguments: Sequence[str], within_s: float = PATIENCE_S, /, **variables: str
 ) -> AsyncIterator[Running]:
     """Run a command for the length of a block, in a process group of its own; killed if it is still there at the end.
 
