@@ -61,8 +61,10 @@ class SubscribeRequest(Wish, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wait_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Seconds to wait at most; the answer then says what is missing, and why."""
     request_id: Name | None = None
-    """As in `Request`, like the next; two structs cannot both be a base."""
+    """An id of the request itself: repeated under it, the same request is answered the same, and done once."""
+    # Both fields as in `Request`: two structs cannot both be a base.
     deadline: int | None = None
+    """Nanoseconds since the epoch, by the gateway's clock, after which nothing is to be done any more."""
 
 
 class UnsubscribeRequest(Request, kw_only=True):
@@ -100,7 +102,7 @@ class StatusRequest(Request, kw_only=True):
     """How the gateway is doing."""
 
 
-class ContractRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class ContractRequest(Request, kw_only=True):
     """What this gateway promises, as an AsyncAPI document."""
 
 

@@ -17,6 +17,7 @@ CODES = {
     400: "the request is wrong; `field` and `message` say where and why",
     401: "the feed needs an account, and its credentials are not there; the message names the variables",
     404: "there is no such subscription, or none of that owner",
+    408: "the request came after its `deadline`; nothing was done",
     409: "a subscription of that id stands, and wants something else",
     422: "a valid request that this gateway cannot serve",
     429: "too many requests of this verb are under way; `retry_after_s` says when to ask again",
