@@ -43,7 +43,8 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         with pytest.raises(SystemExit) as left:
             main(["contract", *arguments])
         assert isinstance(left.value.code, int)
-        return Answer(left.value.code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Answer(left.value.code, out, err)
 
     return run
 
