@@ -6,17 +6,18 @@ unexpected error, lose what was in flight, and it buffers while it is disconnect
 - one writer, many publishes per turn of the event loop, and only while connected;
 - a marker that comes back to us after what it followed was taken in by the server: what was handed over
   after the last one that came back is uncertain when the connection breaks, and gets a gap;
+- acks of JetStream, which say the same of the stream that records the events: see `polybus_actors.delivery`;
 - a client that closed for good, or whose markers stop coming back, is replaced by a new one;
 - the kernel, too, is told to give up on a peer that takes nothing in, since nats-py would wait for it.
 """
 
 import contextlib
 import logging
-import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -27,6 +28,9 @@ from nats.aio.msg import Msg
 
 from polybus_protocol.stream import Publication, Stream
 
+from .delivery import Recording
+from .edges import drop_unwritten, give_up_when_unread
+from .lane import Acked
 from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words, writer_of
 from .outbox import Outbox
 
@@ -46,15 +50,17 @@ MARKER_INTERVAL_S = 0.25
 MARKER_TIMEOUT_S = 5.0
 """Seconds in which nothing of what was published is confirmed before the peer counts as frozen."""
 
-UNREAD_TIMEOUT_S = 5.0
-"""Seconds the peer's kernel may take in nothing before ours breaks the connection; by default it is a quarter of an
-hour, and nats-py waits for that before it reconnects (nats.py issue 671)."""
-
 RECONNECT_WAIT_S = 0.25
 """Seconds between two attempts to reach NATS; it is our own server, and every second is backlog."""
 
 DENIED_INTERVAL_S = 10.0
 """Seconds from one line about missing permissions to the next: each event may be one."""
+
+MARKER = "marker"
+"""Where others have a family: what comes back to us on its own, without a stream."""
+
+ID_HEADER_BYTES = 96
+"""What a `Nats-Msg-Id` adds to a message: nats-py forgets it where it compares with the server's `max_payload`."""
 
 CLOSE_TIMEOUT_S = 2.0
 """Seconds for nats-py to close, which it may never do on its own when the peer is frozen."""
@@ -67,10 +73,15 @@ class Bus:
         settings: where NATS is.
         outbox: what to publish.
         on_lost: told which streams have lost events, for whatever reason, once their gaps can go out.
+        recordings: by family, the streams that are to acknowledge.
     """
 
     def __init__(
-        self, settings: NatsSettings, outbox: Outbox, on_lost: Callable[[list[Stream]], Awaitable[None]]
+        self,
+        settings: NatsSettings,
+        outbox: Outbox,
+        on_lost: Callable[[list[Stream]], Awaitable[None]],
+        recordings: Mapping[str, Recording] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.client: Client | None = None
@@ -83,6 +94,8 @@ class Bus:
 
         self._outbox = outbox
         self._on_lost = on_lost
+        self._recordings = recordings
+        self._lanes = [recording for recording in recordings.values() if isinstance(recording, Acked)]
         self._wake = anyio.Event()
         self._closed = anyio.Event()
         self._unconfirmed: deque[tuple[int, list[Publication]]] = deque()
@@ -93,7 +106,8 @@ class Bus:
         self._next_mark_at = 0.0
         self._progress = 0
         self._settled = anyio.Event()
-        self._marker_subject = ""
+        self._inbox = ""
+        """Markers and acks come back to `<inbox>.<marker or family>.<number>`."""
         self._said = ""
         self._denied_said_until = 0.0
         outbox.on_put = self._wake_up
@@ -155,17 +169,22 @@ class Bus:
     # --- publishing --------------------------------------------------------------------------------
 
     async def _write(self, client: Client) -> None:
-        await client.subscribe(self._marker_subject, cb=self._confirm)
+        await client.subscribe(f"{self._inbox}.>", cb=self._hear)
         while True:
-            if not len(self._outbox) or not client.is_connected or self._in_flight >= WINDOW_BYTES:
+            has_some = self._outbox.has_some or any(lane.is_due for lane in self._lanes)
+            if not has_some or not client.is_connected or self._in_flight >= WINDOW_BYTES:
                 with anyio.move_on_after(MARKER_INTERVAL_S if self._unconfirmed else None):
                     await self._wake.wait()
                 self._wake = anyio.Event()
             if client.is_connected:
                 if self._in_flight < WINDOW_BYTES:
+                    for recording in self._recordings.values():
+                        if (missed := recording.reckon()) is not None:
+                            self._outbox.announce(missed)
                     if lost := self._outbox.losers():
                         await self._on_lost(lost)
                     await self._publish(client, self._outbox.take(BATCH))
+                    await self._ship(client)
                 await self._mark(client)
                 self._settle()
 
@@ -179,16 +198,21 @@ class Bus:
         begun = time.time_ns()
         entry = (self._marker + 1, handed)
         self._unconfirmed.append(entry)
+        recordings, limit, now = self._recordings, client.max_payload, anyio.current_time()
         try:
             for publication in batch:
                 if not self._unconfirmed or self._unconfirmed[-1] is not entry:
                     break  # the connection broke: what comes now may go out over another one
                 handed.append(publication)
-                await client.publish(publication.subject, publication.payload)
+                if len(publication.payload) > limit:
+                    raise nats.errors.MaxPayloadError
+                reply, recording = "", recordings.get(publication.stream.family)
+                if recording is not None and (number := recording.hand(publication, now)):
+                    reply = f"{self._inbox}.{recording.family}.{number}"
+                await client.publish(publication.subject, publication.payload, reply)
         except nats.errors.MaxPayloadError:
-            self._outbox.lose([handed.pop()])
+            self._lose_large(handed.pop())
             del batch[len(handed)]
-            logger.error("an event is larger than NATS' max_payload and was not published")
         except (nats.errors.Error, OSError) as error:
             handed.pop()
             self._said = words(error)
@@ -202,6 +226,38 @@ class Bus:
         # nats-py swallows a cancellation that reaches it while it waits; this is where it takes effect.
         await anyio.lowlevel.checkpoint()
 
+    async def _ship(self, client: Client) -> None:
+        """Publish what is to be acknowledged one by one: it stays in its lane until it is."""
+        for lane in self._lanes:
+            shipments = lane.due() if lane.is_due else []
+            if not shipments:
+                continue
+            # Nothing in here is lost at a break; the marker is for whoever watches over the peer.
+            entry: tuple[int, list[Publication]] = (self._marker + 1, [])
+            self._unconfirmed.append(entry)
+            try:
+                while shipments and self._unconfirmed and self._unconfirmed[-1] is entry:
+                    publication, id_ = shipments[0].publication, shipments[0].id
+                    if len(publication.payload) + ID_HEADER_BYTES > client.max_payload:
+                        lane.take_out(shipments.pop(0))
+                        self._lose_large(publication)
+                        continue
+                    reply = f"{self._inbox}.{lane.family}.{shipments[0].number}"
+                    headers = {"Nats-Msg-Id": id_}
+                    await client.publish(publication.subject, publication.payload, reply, headers)
+                    self.published += 1
+                    del shipments[0]
+            except (nats.errors.Error, OSError) as error:
+                self._said = words(error)
+                await anyio.sleep(RECONNECT_WAIT_S)
+            finally:
+                lane.return_(shipments)
+        await anyio.lowlevel.checkpoint()  # as in `_publish`
+
+    def _lose_large(self, publication: Publication) -> None:
+        self._outbox.lose([publication])
+        logger.error("an event is larger than NATS' max_payload and was not published")
+
     async def _mark(self, client: Client) -> None:
         """Send a marker after what is unconfirmed."""
         now = anyio.current_time()
@@ -210,14 +266,19 @@ class Bus:
             self._is_marked = True
             self._next_mark_at = now + MARKER_INTERVAL_S
             with contextlib.suppress(nats.errors.Error, OSError):
-                await client.publish(self._marker_subject, b"%d" % self._marker)
+                await client.publish(f"{self._inbox}.{MARKER}.{self._marker}")
 
-    async def _confirm(self, message: Msg) -> None:
-        number = int(message.data)
-        while self._unconfirmed and self._unconfirmed[0][0] <= number:
-            self._in_flight -= _size(self._unconfirmed.popleft()[1])
-        self._is_marked = False
-        self._progress += 1
+    async def _hear(self, message: Msg) -> None:
+        """A marker came back, or an ack."""
+        _, who, text = message.subject.rsplit(".", 2)
+        number = int(text)
+        if who == MARKER:
+            while self._unconfirmed and self._unconfirmed[0][0] <= number:
+                self._in_flight -= _size(self._unconfirmed.popleft()[1])
+            self._is_marked = False
+            self._progress += 1
+        else:
+            self._recordings[who].hear(number, message.data)
         self._wake_up()
         self._settle()
 
@@ -235,19 +296,26 @@ class Bus:
         while waited_s < MARKER_TIMEOUT_S:
             progress = self._progress
             await anyio.sleep(MARKER_INTERVAL_S)
+            for recording in self._recordings.values():
+                recording.nap(MARKER_INTERVAL_S)
+            self._wake_up()
             is_stuck = bool(self._unconfirmed) and self._progress == progress
             waited_s = waited_s + MARKER_INTERVAL_S if is_stuck else 0.0
         self._said = f"it has taken in nothing for {MARKER_TIMEOUT_S:g} s"
         self._closed.set()
 
     def _break(self) -> None:
-        """The connection is gone: what no marker has confirmed may have reached nobody."""
-        unconfirmed = [publication for _, batch in self._unconfirmed for publication in batch]
+        """The connection is gone: what neither a marker nor an ack has confirmed may have reached nobody."""
+        unconfirmed = {
+            id(publication): publication for _, batch in self._unconfirmed for publication in batch
+        }
+        for recording in self._recordings.values():
+            unconfirmed |= {id(publication): publication for publication in recording.break_off()}
         self._unconfirmed.clear()
         self._in_flight = 0
         self._is_marked = False
         self._progress += 1
-        self._outbox.lose(unconfirmed)
+        self._outbox.lose(unconfirmed.values())
 
     # --- the client --------------------------------------------------------------------------------
 
@@ -267,17 +335,17 @@ class Bus:
         where = settings.shown_url
         self._closed = closed = anyio.Event()
         self._said = ""
-        self._marker_subject = client.new_inbox()
+        self._inbox = client.new_inbox()
 
         # A client that was replaced may still have things to say: they concern nobody any more.
         async def heard_disconnected() -> None:
             if client is self.client:
                 logger.warning("NATS: the connection is lost; events are kept until it is back")
                 self._break()
-                _drop_unwritten(client)
+                drop_unwritten(client)
 
         async def heard_reconnected() -> None:
-            _give_up_when_unread(client)
+            give_up_when_unread(client)
             if client is self.client:
                 logger.warning("NATS: connected again")
                 self.reconnects += 1
@@ -308,7 +376,7 @@ class Bus:
         except (nats.errors.Error, OSError, ssl.SSLError, ValueError) as error:
             await _dismiss(client)
             raise NatsUnreachable(f"NATS at {where} cannot be used: {words(error)}") from None
-        _give_up_when_unread(client)
+        give_up_when_unread(client)
         return client
 
     def _wake_up(self) -> None:
@@ -340,18 +408,6 @@ async def _dismiss(client: Client) -> None:
         if (writer := writer_of(client)) is not None:
             with contextlib.suppress(AttributeError):
                 writer.transport.abort()
-
-
-def _give_up_when_unread(client: Client) -> None:
-    """Have the kernel break a connection whose peer takes nothing in; where it can, which is on Linux."""
-    sock = writer.get_extra_info("socket") if (writer := writer_of(client)) is not None else None
-    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1000))
-
-
-def _drop_unwritten(client: Client) -> None:
-    """Forget what nats-py has not written yet: it would write it over the next connection, before our gaps."""
-    client._pending, client._pending_data_size = [], 0  # noqa: SLF001  there is no public way
 
 
 def _size(publications: list[Publication]) -> int:

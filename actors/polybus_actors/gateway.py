@@ -23,17 +23,24 @@ from polybus_protocol.subjects import PREFIX
 from .accounts import Accounts
 from .bus import CLOSE_TIMEOUT_S, Bus
 from .control import Control
+from .delivery import DeliverySettings
+from .lane import Acked
 from .login import NatsSettings
 from .outbox import Outbox
 from .pool import Lost, Pool
 from .pools import Pools
 from .registry import Registry
 from .store import Store
+from .streams import Streams, StreamsSettings, recordings
 from .supervisor import Supervisor
 from .verbs import Verbs
 from .watcher import Watcher
 
 logger = logging.getLogger("polybus.gateway")
+
+
+STREAMS_WITHIN_S = 3.0
+"""Seconds the start may wait for the streams."""
 
 
 class GatewaySettings(msgspec.Struct, frozen=True):
@@ -57,6 +64,8 @@ class Gateway:
         profiles: the settings of each feed; those of a feed that is not named are the built-in ones.
         accounts: the operator's.
         watcher: told what happens.
+        streams: the record that JetStream keeps of the events.
+        delivery: how we know that it does.
     """
 
     def __init__(
@@ -66,11 +75,15 @@ class Gateway:
         profiles: Mapping[str, FeedProfile],
         accounts: Accounts | None = None,
         watcher: Watcher | None = None,
+        streams: StreamsSettings | None = None,
+        delivery: DeliverySettings | None = None,
     ) -> None:
         self.settings = settings
         self.watcher = watcher or Watcher()
         self.supervisor = Supervisor()
-        self.outbox = Outbox(settings.backlog_messages, settings.backlog_bytes)
+        self.recordings = recordings(delivery or DeliverySettings())
+        lanes = {family: one for family, one in self.recordings.items() if isinstance(one, Acked)}
+        self.outbox = Outbox(settings.backlog_messages, settings.backlog_bytes, lanes=lanes)
         self.directory = MarketDirectory()
         # Several feeds bring prices, and all of them what nobody can read: those streams are everybody's.
         self._prices: dict[str, Stream] = {}
@@ -79,8 +92,9 @@ class Gateway:
         self.pools = Pools({**PROFILES, **profiles}, accounts or Accounts({}), self._make_pool)
         self.store = Store(settings.bucket, settings.replica)
         self.registry = Registry(self.pools, self.store, self.directory)
-        self.bus = Bus(nats, self.outbox, self._lost)
+        self.bus = Bus(nats, self.outbox, self._lost, self.recordings)
         self.bus.on_published = self.watcher.published
+        self.streams = Streams(streams or StreamsSettings(), settings.prefix, self.recordings)
         self.verbs = Verbs(
             settings.replica,
             settings.prefix,
@@ -90,6 +104,7 @@ class Gateway:
             self.bus,
             self.outbox,
             self.supervisor,
+            self.streams,
         )
         self.control = Control(
             settings.prefix,
@@ -114,6 +129,9 @@ class Gateway:
         await self.bus.connect()
         assert self.bus.client is not None
         remembered = await self.store.load(self.bus.client)
+        # Before the first event, so that the record has it; if that fails, it is tried again beside our work.
+        with anyio.move_on_after(STREAMS_WITHIN_S):
+            await self.streams.check(self.bus.client)
         async with anyio.create_task_group() as tasks:
             supervise = self.supervisor.supervise
             tasks.start_soon(supervise, "bus", lambda: self.bus.run(self._serve))
@@ -135,6 +153,7 @@ class Gateway:
     async def _serve(self, client: Client) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.store.run, client)
+            tasks.start_soon(self.streams.run, client)
             # Commands are about all that is wanted, of earlier lives too.
             await self._restored.wait()
             tasks.start_soon(self.control.serve, client, self._answering.set)

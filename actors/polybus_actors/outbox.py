@@ -1,32 +1,24 @@
 """What is on its way to NATS: a bounded backlog that never loses anything silently.
 
 When it is full, the oldest events go: market data that is seconds old is worth less than what comes
-after it.  What is lost is remembered per stream, and the next `take` begins with a gap for each, so that
+after it.  Events of families that are delivered `acked`, those of accounts, stay until there is nothing else
+left to give up.  What is lost is remembered per stream, and the next `take` begins with a gap for each, so that
 the record of a loss stands where the lost events would have stood: since it is always the oldest that
 go, everything still queued is younger.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
-import msgspec
-
-from polybus_protocol.events import Gap, decode_event
 from polybus_protocol.stream import Publication, Stream
+
+from .lane import Acked
+from .losses import Losses
 
 OVERFLOW = "backlog_overflow"
 UNCERTAIN = "nats_connection_lost"
-
-
-class Loss(msgspec.Struct):
-    """What a stream has lost since the last gap was announced."""
-
-    first: tuple[int, int]
-    """Epoch and `seq`."""
-    last: tuple[int, int]
-    count: int
-    reason: str
 
 
 class Outbox:
@@ -36,24 +28,41 @@ class Outbox:
         max_messages: publications held at most.
         max_bytes: payload bytes held at most.
         clock: nanoseconds since the epoch.
+        lanes: by family, where the events wait that go out one at a time, and stay until they are stored.
     """
 
-    def __init__(self, max_messages: int, max_bytes: int, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        max_messages: int,
+        max_bytes: int,
+        clock: Callable[[], int] = time.time_ns,
+        lanes: Mapping[str, Acked] = MappingProxyType({}),
+    ) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._clock = clock
+        self._lanes = lanes
         self._queue: deque[Publication] = deque()
         self._bytes = 0
-        self._losses: dict[Stream, Loss] = {}
+        self._losses = Losses()
         self.dropped = 0
         """Publications given up because the backlog was full."""
         self.uncertain = 0
         """Publications handed to NATS whose arrival was never confirmed."""
+        self.unrecorded = 0
+        """Publications that NATS took in, but that JetStream may not have stored."""
         self.on_put: Callable[[], None] = _nothing
         """Called after each `put`."""
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._losses)
+        return len(self._queue) + len(self._losses) + sum(map(len, self._lanes.values()))
+
+    @property
+    def has_some(self) -> bool:
+        """Whether `take` has something to hand out."""
+        return bool(self._queue or len(self._losses)) or any(
+            not lane.is_there and len(lane) for lane in self._lanes.values()
+        )
 
     @property
     def utilization(self) -> float:
@@ -64,27 +73,37 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room."""
         if not publications:
             return
-        self._queue.extend(publications)
         for publication in publications:
-            self._bytes += len(publication.payload)
-        while len(self._queue) > self._max_messages or self._bytes > self._max_bytes:
-            oldest = self._queue.popleft()
-            self._bytes -= len(oldest.payload)
+            lane = self._lanes.get(publication.stream.family)
+            if lane is None:
+                self._queue.append(publication)
+                self._bytes += len(publication.payload)
+            else:
+                lane.put(publication)
+        while self._is_overfull() and (oldest := self._oldest()) is not None:
             self.dropped += 1
-            self._lose(oldest, OVERFLOW)
+            self._losses.add(oldest, OVERFLOW)
         self.on_put()
 
     def take(self, limit: int) -> list[Publication]:
-        """Hand out what to publish next, in order: first a gap for each loss, then up to `limit` events."""
+        """Hand out what to publish next, in order: first a gap for each loss, then up to `limit` events.
+
+        What waits in a lane is the lane's to hand out, unless there is no record that could store it.
+        """
         taken: list[Publication] = []
-        if self._losses:
+        if len(self._losses):
             now = self._clock()
-            taken = [
-                stream.mark_lost(loss.first, loss.last, loss.count, loss.reason, now)
-                for stream, loss in self._losses.items()
-                if stream.announces_gaps
-            ]
+            for stream, loss in self._losses:
+                if stream.announces_gaps:
+                    gap = stream.mark_lost(loss.first, loss.last, loss.count, loss.reason, now)
+                    if (lane := self._lanes.get(stream.family)) is None:
+                        taken.append(gap)
+                    else:
+                        lane.put_first(gap)
             self._losses.clear()
+        for lane in self._lanes.values():
+            if not lane.is_there:
+                taken += lane.drain()
         queue = self._queue
         for _ in range(min(limit, len(queue))):
             publication = queue.popleft()
@@ -99,10 +118,11 @@ class Outbox:
         first, and nothing may follow that comes before it.
         """
         for publication in reversed(publications):
-            loss = self._losses.get(publication.stream)
-            if loss is not None and _place(publication) < loss.last:
+            if self._losses.covers(publication):
                 self.dropped += 1
-                self._lose(publication, OVERFLOW)
+                self._losses.add(publication, OVERFLOW)
+            elif (lane := self._lanes.get(publication.stream.family)) is not None:
+                lane.put_first(publication)
             else:
                 self._queue.appendleft(publication)
                 self._bytes += len(publication.payload)
@@ -111,38 +131,31 @@ class Outbox:
         """Take note of publications that may have reached nobody."""
         for publication in publications:
             self.uncertain += 1
-            self._lose(publication, reason)
+            self._losses.add(publication, reason)
+
+    def announce(self, losses: Losses) -> None:
+        """Take note of what the record lacks; the gaps go out with the next `take`."""
+        self.unrecorded += losses.count
+        self._losses.update(losses)
 
     def losers(self) -> list[Stream]:
         """The streams whose losses the next `take` announces: they need a fresh snapshot."""
-        return list(self._losses)
+        return self._losses.streams()
 
-    def _lose(self, publication: Publication, reason: str) -> None:
-        first, last, count = _range(publication)
-        loss = self._losses.get(publication.stream)
-        if loss is None:
-            self._losses[publication.stream] = Loss(first, last, count, reason)
-        else:
-            loss.first = min(loss.first, first)
-            loss.last = max(loss.last, last)
-            loss.count += count
-            loss.reason = reason
+    def _is_overfull(self) -> bool:
+        lanes = self._lanes.values()
+        return (
+            len(self._queue) + sum(map(len, lanes)) > self._max_messages
+            or self._bytes + sum(lane.bytes for lane in lanes) > self._max_bytes
+        )
 
-
-def _place(publication: Publication) -> tuple[int, int]:
-    return publication.epoch, publication.seq
-
-
-def _range(publication: Publication) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """First and last event, and how many, that are lost with a publication: more than one if it is such a gap."""
-    place = _place(publication)
-    if publication.subject.endswith(".gap"):
-        gap = decode_event(publication.payload)
-        if isinstance(gap, Gap) and gap.lost is not None:
-            # Without a last event, what is lost begins with an epoch: at least with that of the gap.
-            epoch, seq = gap.last_epoch or gap.epoch, gap.last_seq or 0
-            return (epoch, seq + 1), place, gap.lost
-    return place, place, 1
+    def _oldest(self) -> Publication | None:
+        """Take out what is to be given up next; None when all that is left is under way."""
+        if self._queue:
+            oldest = self._queue.popleft()
+            self._bytes -= len(oldest.payload)
+            return oldest
+        return next((lost for lane in self._lanes.values() if (lost := lane.give_up()) is not None), None)
 
 
 def _nothing() -> None:

@@ -5,11 +5,14 @@ from polybus_protocol.interest import Subscription
 from polybus_protocol.replies import (
     AssetInfo,
     ConnectionInfo,
+    RecordingInfo,
+    StreamInfo,
     SubscriptionInfo,
 )
 
 from .connection import Connection, Phase
 from .pool import Pool
+from .streams import Streams
 
 
 def connection_info(connection: Connection) -> ConnectionInfo:
@@ -79,3 +82,32 @@ def subscription_info(
         events_received=pool.matched(keys, s.types) - baseline,
         last_event_time=max((stream.last_time_of(s.types) for stream in streams), default=0) or None,
     )
+
+
+def stream_infos(streams: Streams) -> list[StreamInfo]:
+    """The streams that record the events, and how their events get there."""
+    return [
+        StreamInfo(
+            name=state.name,
+            state=state.state,
+            problems=state.problems,
+            messages=state.messages,
+            bytes=state.bytes,
+            first_seq=state.first_seq,
+            last_seq=state.last_seq,
+            families=[
+                RecordingInfo(
+                    family=family,
+                    mode=recording.mode if recording is not None and recording.is_there else "core",
+                    wanted=recording.mode if recording is not None else "core",
+                    acks=recording.acks if recording is not None else 0,
+                    duplicates=recording.duplicates if recording is not None else 0,
+                    repeated=recording.repeated if recording is not None else 0,
+                    missed=recording.missed if recording is not None else 0,
+                    reason=recording.reason if recording is not None else None,
+                )
+                for family, recording in streams.recordings_of(state)
+            ],
+        )
+        for state in streams.states.values()
+    ]

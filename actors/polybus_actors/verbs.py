@@ -34,8 +34,9 @@ from .bus import Bus
 from .outbox import Outbox
 from .pools import Pools
 from .registry import Registry, Renew, Subscribe, Unsubscribe
-from .report import connection_info, subscription_info
+from .report import connection_info, stream_infos, subscription_info
 from .store import Store
+from .streams import Streams
 from .supervisor import Supervisor
 from .tally import Tally
 
@@ -55,6 +56,7 @@ class Verbs:
         bus: our side of NATS.
         outbox: what is on its way there.
         supervisor: counts the restarts.
+        streams: that record the events.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Verbs:
         bus: Bus,
         outbox: Outbox,
         supervisor: Supervisor,
+        streams: Streams,
     ) -> None:
         self.draining = False
         self._started = time.time_ns()
@@ -79,6 +82,7 @@ class Verbs:
         self._bus = bus
         self._outbox = outbox
         self._supervisor = supervisor
+        self._streams = streams
 
     async def subscribe(self, request: SubscribeRequest) -> SubscribeReply:
         """Add interest, and wait for it if asked to."""
@@ -167,8 +171,10 @@ class Verbs:
                 dropped=outbox.dropped,
                 uncertain=outbox.uncertain,
                 denied=bus.denied,
+                unrecorded=outbox.unrecorded,
                 reconnects=bus.reconnects,
             ),
+            streams=stream_infos(self._streams),
         )
 
     async def contract(self, _request: ContractRequest) -> ContractReply:

@@ -184,10 +184,45 @@ class NatsInfo(msgspec.Struct):
     """Events given up because the backlog was full."""
     uncertain: int
     """Events handed to NATS whose arrival was never confirmed."""
+    unrecorded: int
+    """Events that NATS took in, but that JetStream may not have stored."""
     reconnects: int
     """How often the connection to NATS was made anew."""
     denied: int = 0
     """Publishes and subscriptions that our permissions on the server do not allow: nobody receives those."""
+
+
+class RecordingInfo(msgspec.Struct):
+    """How the events of one family get into their stream."""
+
+    family: str
+    mode: str
+    """`core`, `sampled` or `acked`: how they are delivered now."""
+    wanted: str
+    """How they would be if the stream were there."""
+    acks: int
+    duplicates: int
+    """Messages that the stream had already, by its own word."""
+    repeated: int
+    """Messages sent again because no ack had come."""
+    missed: int
+    """Events that the stream may lack, and that no gap has told of yet."""
+    reason: str | None
+    """Why the stream does not store, or may not; None while it does."""
+
+
+class StreamInfo(msgspec.Struct):
+    """One JetStream stream that records events."""
+
+    name: str
+    state: str
+    """`ready`; `differs`: there, but not as configured; `absent`; `unavailable`: JetStream does not say; `unknown`."""
+    problems: list[str]
+    messages: int
+    bytes: int
+    first_seq: int
+    last_seq: int
+    families: list[RecordingInfo]
 
 
 class StatusReply(msgspec.Struct):
@@ -235,6 +270,8 @@ class StatusReply(msgspec.Struct):
     """Restarts of actors by their supervisor."""
     nats: NatsInfo
     """Our side of NATS."""
+    streams: list[StreamInfo]
+    """The record, as it was when it was last looked at, seconds ago."""
 
 
 class ContractReply(msgspec.Struct):

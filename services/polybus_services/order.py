@@ -15,7 +15,7 @@ from polybus_protocol.events import ConnectionState, Event, Gap, Notice, Unknown
 type Place = tuple[int, int]
 """Epoch and `seq`."""
 
-LOST_ON_THE_WAY = frozenset({"backlog_overflow", "nats_connection_lost"})
+LOST_ON_THE_WAY = frozenset({"backlog_overflow", "nats_connection_lost", "not_recorded"})
 """Reasons of gaps that stand in the place of what was lost, and so may skip `seq`."""
 
 ENDED = frozenset({"unsubscribed", "shutdown"})

@@ -12,7 +12,8 @@ import nats as nats_py
 import pytest
 from nats.aio.client import Client
 
-from polybus_actors.bus import UNREAD_TIMEOUT_S, Bus
+from polybus_actors.bus import Bus
+from polybus_actors.edges import UNREAD_TIMEOUT_S
 from polybus_actors.login import NatsSettings, NatsUnreachable
 from polybus_actors.outbox import Outbox
 from polybus_actors.store import Store

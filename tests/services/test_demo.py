@@ -255,8 +255,17 @@ def status(*, frames: int = 0, **counts: int) -> StatusReply:
         last_reconnect_time=None,
         restarts=0,
         nats=NatsInfo(
-            connected=True, url="", server=None, published=0, backlog=0, dropped=0, uncertain=0, reconnects=0
+            connected=True,
+            url="",
+            server=None,
+            published=0,
+            backlog=0,
+            dropped=0,
+            uncertain=0,
+            unrecorded=0,
+            reconnects=0,
         ),
+        streams=[],
         **values,
     )
 

@@ -14,7 +14,8 @@ class Gap(Event, tag="gap"):
     A gap is the first event (`seq` 1) of a new epoch, in order with the data, and `last_epoch` and
     `last_seq` name the last event before it.  The one exception is loss between us and NATS
     (`reason` `backlog_overflow` and `nats_connection_lost`): there the gap stands in the place, and
-    carries the `seq`, of the last event that may be lost, and `lost` says how many those are.
+    carries the `seq`, of the last event that may be lost, and `lost` says how many those are; so does
+    `not_recorded`, for what only a replay lacks.
     """
 
     feed: str
@@ -65,6 +66,7 @@ GAP_REASONS = {
     "shutdown": "the gateway stopped",
     "backlog_overflow": "NATS was away or slow for longer than the backlog can bridge",
     "nats_connection_lost": "events were handed to NATS and never confirmed",
+    "not_recorded": "NATS took events in, but JetStream may not have stored them: the record lacks them",
 }
 """Why trust in a stream ends."""
 

@@ -1,0 +1,23 @@
+"""What nats-py has no public way for: each function reaches into one client, and into no other place of it."""
+
+import socket
+
+from nats.aio.client import Client
+
+from .login import writer_of
+
+UNREAD_TIMEOUT_S = 5.0
+"""Seconds the peer's kernel may take in nothing before ours breaks the connection; by default it is a quarter of an
+hour, and nats-py waits for that before it reconnects (nats.py issue 671)."""
+
+
+def give_up_when_unread(client: Client) -> None:
+    """Have the kernel break a connection whose peer takes nothing in; where it can, which is on Linux."""
+    sock = stream.get_extra_info("socket") if (stream := writer_of(client)) is not None else None
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1000))
+
+
+def drop_unwritten(client: Client) -> None:
+    """Forget what nats-py has not written yet: it would write it over the next connection, before our gaps."""
+    client._pending, client._pending_data_size = [], 0  # noqa: SLF001  there is no public way
