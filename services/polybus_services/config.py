@@ -18,7 +18,9 @@ import msgspec
 from msgspec import Meta
 
 from polybus_actors.accounts import Account
+from polybus_actors.delivery import DeliverySettings
 from polybus_actors.login import MASK, LoginError, NatsSettings, check_files, mask_url, split_urls
+from polybus_actors.streams import StreamsSettings
 from polybus_protocol.handshake import parse_url
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.subjects import PREFIX
@@ -149,6 +151,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """`[accounts.<label>]`: credentials by the label that subjects carry.  What is missing of them is no error here
     (see `remarks`): the other feeds need none, and a request that does is refused with what is missing."""
     prices: PricesConfig = PricesConfig()
+    streams: StreamsSettings = StreamsSettings()
+    delivery: DeliverySettings = DeliverySettings()
     log: LogConfig = LogConfig()
     http: HttpConfig = HttpConfig()
     sources: dict[str, str] = {}
@@ -277,6 +281,8 @@ def _settings(config: Config) -> Settings:
         "feeds": config.feeds,
         "accounts": config.accounts,
         "prices": config.prices,
+        "streams": config.streams,
+        "delivery": config.delivery,
         "log": config.log,
         "http": config.http,
     }

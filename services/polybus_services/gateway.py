@@ -126,7 +126,7 @@ async def _watched(config: Config) -> AsyncIterator[Watched]:
 def _make_gateway(config: Config, watcher: Watcher | None = None) -> Gateway:
     settings = msgspec.convert(msgspec.to_builtins(config.gateway), GatewaySettings, strict=False)
     accounts = Accounts(config.accounts, config.prices.account)
-    return Gateway(settings, config.nats, config.feeds, accounts, watcher)
+    return Gateway(settings, config.nats, config.feeds, accounts, watcher, config.streams, config.delivery)
 
 
 async def probe_all(config: Config) -> dict[str, str]:

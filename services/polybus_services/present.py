@@ -28,6 +28,10 @@ STATE_STYLES = {
     "draining": "yellow",
     "gap": "red",
     "refused": "red",
+    "ready": "green",
+    "differs": "yellow",
+    "absent": "yellow",
+    "unavailable": "red",
 }
 
 THINGS = {"market": "asset", "user": "market", "rtds": "topic", "polybolt": "symbol", "sports": "league"}
@@ -256,6 +260,7 @@ def status(reply: StatusReply) -> RenderableType:
     return Group(
         facts(head),
         connections(reply, now),
+        streams(reply),
         _counts(reply, now),
         Text() if reply.running else Text("the background work is not running", style="red"),
     )
@@ -285,6 +290,30 @@ def connections(reply: StatusReply, now: int) -> RenderableType:
         )
     urls = {one.feed: one.url for one in reply.connections}
     return Group(grid, facts((f"feed {feed}", Text(url)) for feed, url in urls.items()))
+
+
+def streams(reply: StatusReply) -> RenderableType:
+    """The streams that record the events, one a row, and below what is wrong with them."""
+    numbers = ("events", "size", "acks", "missed")
+    grid = table("record", "state", "delivery", "events", "size", "acks", "missed", numbers=numbers)
+    problems = []
+    for stream in reply.streams:
+        families = stream.families
+        modes = dict.fromkeys(
+            one.mode if one.mode == one.wanted else f"{one.mode} instead of {one.wanted}" for one in families
+        )
+        grid.add_row(
+            stream.name,
+            state(stream.state),
+            ", ".join(modes),
+            f"{stream.messages:,}",
+            f"{stream.bytes / 1e6:,.1f} MB",
+            f"{sum(one.acks for one in families):,}",
+            f"{sum(one.missed for one in families):,}",
+        )
+        silent = [f"{one.family}: {one.reason}" for one in families if one.reason]
+        problems += [f"{stream.name}: {problem}" for problem in stream.problems or silent]
+    return Group(grid, *(Text(problem, style="yellow") for problem in dict.fromkeys(problems)))
 
 
 LOGIN: Mapping[bool | None, Text] = {
@@ -320,6 +349,7 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         "backlog for NATS": nats.backlog,
         "dropped before NATS": nats.dropped,
         "unconfirmed by NATS": nats.uncertain,
+        "not recorded": nats.unrecorded,
         "NATS reconnects": nats.reconnects,
         "denied by NATS": nats.denied,
         **{_UNKNOWN.get(kind, f"unknown: {kind}"): count for kind, count in reply.unknown.items()},

@@ -107,7 +107,7 @@ def test_which_file_is_read() -> None:
         ("[nats", "gateway.toml is not valid TOML: "),
         (
             "x = 1",
-            "x (gateway.toml:1): there is no such section; there are gateway, nats, feeds, accounts, prices, log",
+            "x (gateway.toml:1): there is no such section; there are gateway, nats, feeds, accounts, prices, streams, delivery, log",
         ),
         ("[nats]\nulr = 'x'", "nats.ulr (gateway.toml:2): there is no such key; did you mean nats.url?"),
         (
