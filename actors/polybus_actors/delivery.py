@@ -7,8 +7,7 @@ The acks come in order and say how far the stream has come, so one of them vouch
 an earlier one is missing, or the stream has grown by less than was handed over, what lies between is in doubt.
 
 `acked` asks with each message, repeats what is not acknowledged in time under the same `Nats-Msg-Id`, and gives
-nothing up.  Of each stream key one event is under way at a time: a repetition could otherwise be stored after its
-successors, and the record would be out of order.
+nothing up; see `polybus_actors.lane`.
 
 Core subscribers get everything at once in either case.  What the stream may lack is remembered as one range per
 stream key, and announced as a gap as soon as the stream acknowledges again: it is kept there, and seen by everybody.
@@ -107,6 +106,9 @@ class Recording:
     def vanish(self, reason: str) -> None:
         """The stream is not there: deliver `core` from here on."""
         self.is_there, self.reason = False, reason
+
+    def doubt(self) -> None:
+        """The stream was made anew: whether it had stored what it has not acknowledged does not matter any more."""
 
     def hand(self, publication: Publication, now: float) -> int:
         """Take note of a publication that is about to be handed to NATS.
@@ -208,7 +210,15 @@ class Sampled(Recording):
     @override
     def vanish(self, reason: str) -> None:
         super().vanish(reason)
-        self._doubt_all()
+        self.doubt()
+
+    @override
+    def doubt(self) -> None:
+        for _, publications in self._asked:
+            self._doubt(publications)
+        self._doubt(self._unasked)
+        self._asked.clear()
+        self._unasked, self._last_seq, self._waited_s = [], 0, 0.0
 
     @override
     def nap(self, seconds: float) -> None:
@@ -244,14 +254,7 @@ class Sampled(Recording):
         if self.reason is None:
             self.reason = reason
             self.on_doubt()
-        self._doubt_all()
-
-    def _doubt_all(self) -> None:
-        for _, publications in self._asked:
-            self._doubt(publications)
-        self._doubt(self._unasked)
-        self._asked.clear()
-        self._unasked, self._last_seq, self._waited_s = [], 0, 0.0
+        self.doubt()
 
     def _doubt(self, publications: list[Publication]) -> None:
         for publication in publications:

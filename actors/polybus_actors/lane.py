@@ -1,7 +1,9 @@
 """A lane: where events of one family stay until their stream has stored them; the mode `acked` of `delivery`.
 
-Of each stream key one event is under way at a time: a repetition could otherwise be stored after its successors,
-and the record would be out of order.
+Each event goes out at once, so that core subscribers do not wait for the stream, and is repeated under the same
+`Nats-Msg-Id` until it is acknowledged.  While the stream is silent only one is repeated, to see whether it is back.
+Where it comes back in between, and stores an event before older ones of the same stream key, those are told of in a
+gap, and then repeated all the same.
 """
 
 import hashlib
@@ -10,7 +12,7 @@ from typing import override
 
 import msgspec
 
-from polybus_protocol.stream import Publication, Stream
+from polybus_protocol.stream import Publication
 
 from .delivery import UNRECORDED, PubAck, Recording
 
@@ -30,15 +32,17 @@ ENVELOPE = ("received_time", "connection", "epoch", "seq")
 class Shipment:
     """An event that stays until it is stored."""
 
-    __slots__ = ("id", "number", "publication", "under_way", "waited_s")
+    __slots__ = ("id", "is_doubted", "number", "publication", "waited_s")
 
     def __init__(self, publication: Publication, number: int, id_: str) -> None:
         self.publication = publication
         self.number = number
+        """Rises in the order of the events."""
         self.id = id_
         """The `Nats-Msg-Id`, the same for each repetition."""
-        self.under_way = False
         self.waited_s = 0.0
+        self.is_doubted = False
+        """A younger event of the stream key was stored before it."""
 
 
 class Acked(Recording):
@@ -50,69 +54,73 @@ class Acked(Recording):
         super().__init__(family, ack_timeout_s)
         self.bytes = 0
         self._number = 0
-        self._count = 0
-        self._queues: dict[Stream, deque[Shipment]] = {}
-        self._free: dict[Stream, None] = {}
-        """The streams whose first event can go out, in order."""
+        self._fresh: deque[Shipment] = deque()
+        """What has not gone out yet."""
+        self._again: deque[Shipment] = deque()
+        """What goes out before that: what is to be repeated, and gaps."""
         self._under_way: dict[int, Shipment] = {}
+        self._probe = 0
+        """Number of the one that is repeated while the stream is silent; 0 if none is."""
         self._contents: dict[str, tuple[int, float]] = {}
         """How often a content has occurred, and when last, oldest first."""
         self._clock_s = 0.0
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._fresh) + len(self._again) + len(self._under_way)
 
     @property
     def is_due(self) -> bool:
         """Whether something can go out."""
-        return self.is_there and bool(self._free) and len(self._under_way) < MOST_UNDER_WAY
+        return (
+            self.is_there
+            and len(self._under_way) < MOST_UNDER_WAY
+            and bool(self._fresh or (self._again and (self.reason is None or not self._probe)))
+        )
 
     def put(self, publication: Publication) -> None:
         """Add an event at the end."""
-        self._queue(publication).append(self._shipment(publication))
+        self._fresh.append(self._shipment(publication))
 
     def put_first(self, publication: Publication) -> None:
-        """Put an event before all that has not gone out yet."""
-        queue = self._queue(publication)
-        queue.insert(1 if queue and queue[0].under_way else 0, self._shipment(publication))
+        """Put an event before all that is not under way."""
+        self._again.appendleft(self._shipment(publication))
 
     def due(self) -> list[Shipment]:
-        """What is to be published now; each of them is under way from here on."""
+        """What is to be published now, in order; each of them is under way from here on."""
         due = []
-        for stream in list(self._free)[: MOST_UNDER_WAY - len(self._under_way)]:
-            shipment = self._queues[stream][0]
-            shipment.under_way, shipment.waited_s = True, 0.0
-            self._under_way[shipment.number] = shipment
-            del self._free[stream]
-            due.append(shipment)
+        while (
+            self._again and len(self._under_way) < MOST_UNDER_WAY and (self.reason is None or not self._probe)
+        ):
+            due.append(self._depart(self._again.popleft()))
+            if self.reason is not None:
+                self._probe = due[-1].number
+        while self._fresh and len(self._under_way) < MOST_UNDER_WAY:
+            due.append(self._depart(self._fresh.popleft()))
         return due
 
     def return_(self, shipments: list[Shipment]) -> None:
         """These could not be published."""
-        for shipment in shipments:
-            self._land(shipment)
+        self._repeat([shipment for shipment in shipments if shipment.number in self._under_way])
 
     def take_out(self, shipment: Shipment) -> None:
         """This one can never be published: forget it."""
         self._settle(shipment)
 
     def drain(self) -> list[Publication]:
-        """Take everything out, oldest first: there is no stream that could store it."""
-        drained = [shipment.publication for queue in self._queues.values() for shipment in queue]
-        self._queues.clear()
-        self._free.clear()
-        self._count = self.bytes = 0
+        """Take out what waits, oldest first: there is no stream that could store it."""
+        drained = [shipment.publication for shipment in (*self._again, *self._fresh)]
+        self._again.clear()
+        self._fresh.clear()
+        self.bytes = sum(len(one.publication.payload) for one in self._under_way.values())
         return drained
 
     def give_up(self) -> Publication | None:
-        """Take the first event out that is not under way; None if there is none."""
-        for queue in self._queues.values():
-            for index, shipment in enumerate(queue):
-                if not shipment.under_way:
-                    del queue[index]
-                    self._took_out(shipment.publication)
-                    return shipment.publication
-        return None
+        """Take the oldest event out that is not under way; None if there is none."""
+        if not (waiting := self._again or self._fresh):
+            return None
+        publication = waiting.popleft().publication
+        self.bytes -= len(publication.payload)
+        return publication
 
     @override
     def hand(self, publication: Publication, now: float) -> int:
@@ -130,20 +138,21 @@ class Acked(Recording):
     @override
     def nap(self, seconds: float) -> None:
         self._clock_s += seconds
-        for shipment in list(self._under_way.values()):
+        overdue = []
+        for shipment in self._under_way.values():
             shipment.waited_s += seconds
             if shipment.waited_s > self._ack_timeout_s:
-                if self.reason is None:
-                    self.reason = f"no ack for {self._ack_timeout_s:g} s"
-                    self.on_doubt()
-                self.repeated += 1
-                self._land(shipment)
+                overdue.append(shipment)
+        if overdue:
+            self._repeat(overdue)
+            if self.reason is None:
+                self.reason = f"no ack for {self._ack_timeout_s:g} s"
+                self.on_doubt()
 
     @override
     def break_off(self) -> list[Publication]:
-        for shipment in list(self._under_way.values()):
-            self.repeated += 1
-            self._land(shipment)
+        # Nothing is lost: all of it goes out again over the next connection.
+        self._repeat(list(self._under_way.values()))
         return []
 
     @override
@@ -151,8 +160,16 @@ class Acked(Recording):
         if self.is_there:
             self.reason = None
         shipment = self._under_way.get(number)
-        if shipment is not None:
-            self._settle(shipment)
+        if shipment is None:
+            return
+        # As a rule acks come in order.
+        in_order = not self._again and next(iter(self._under_way)) == number
+        self._settle(shipment)
+        for other in () if in_order else (*self._under_way.values(), *self._again):
+            is_older = other.number < number and other.publication.stream is shipment.publication.stream
+            if is_older and not other.is_doubted:
+                other.is_doubted = True
+                self._missed.add(other.publication, UNRECORDED)
 
     @override
     def _refuse(self, number: int, reason: str) -> None:
@@ -162,19 +179,30 @@ class Acked(Recording):
                 self.on_doubt()
             self.reason = reason
 
-    def _queue(self, publication: Publication) -> deque[Shipment]:
-        stream = publication.stream
-        queue = self._queues.get(stream)
-        if queue is None:
-            queue = self._queues[stream] = deque()
-            self._free[stream] = None
-        return queue
-
     def _shipment(self, publication: Publication) -> Shipment:
         self._number += 1
-        self._count += 1
         self.bytes += len(publication.payload)
         return Shipment(publication, self._number, self._id_of(publication))
+
+    def _depart(self, shipment: Shipment) -> Shipment:
+        shipment.waited_s = 0.0
+        self._under_way[shipment.number] = shipment
+        return shipment
+
+    def _repeat(self, shipments: list[Shipment]) -> None:
+        """These are not under way any more, and the next to go out."""
+        for shipment in shipments:
+            del self._under_way[shipment.number]
+        self.repeated += len(shipments)
+        self._again = deque(sorted((*shipments, *self._again), key=lambda shipment: shipment.number))
+        self._probe = 0
+
+    def _settle(self, shipment: Shipment) -> None:
+        """It is done with."""
+        del self._under_way[shipment.number]
+        self.bytes -= len(shipment.publication.payload)
+        if shipment.number == self._probe:
+            self._probe = 0
 
     def _id_of(self, publication: Publication) -> str:
         """An id that any replica would give, and that two events of the same content do not share."""
@@ -187,29 +215,6 @@ class Acked(Recording):
         times, _ = self._contents.pop(digest, (0, 0.0))
         self._contents[digest] = times + 1, self._clock_s
         return f"{digest}.{times}" if times else digest
-
-    def _land(self, shipment: Shipment) -> None:
-        """It is not under way any more, and the next to go out of its stream."""
-        if self._under_way.pop(shipment.number, None) is not None:
-            shipment.under_way = False
-            self._free[shipment.publication.stream] = None
-
-    def _settle(self, shipment: Shipment) -> None:
-        """It is done with; the next one of its stream may go."""
-        del self._under_way[shipment.number]
-        stream = shipment.publication.stream
-        queue = self._queues[stream]
-        queue.popleft()
-        self._took_out(shipment.publication)
-        if queue:
-            self._free[stream] = None
-
-    def _took_out(self, publication: Publication) -> None:
-        self._count -= 1
-        self.bytes -= len(publication.payload)
-        if not self._queues[publication.stream]:
-            del self._queues[publication.stream]
-            self._free.pop(publication.stream, None)
 
 
 def content_of(publication: Publication) -> str:

@@ -112,6 +112,8 @@ class StreamState(msgspec.Struct):
     state: str = "unknown"
     """`ready`; `differs`: there, but not as configured; `absent`; `unavailable`: JetStream does not say."""
     problems: list[str] = []
+    takes_all: bool = False
+    """Whether our events get into it, as its subjects are."""
     messages: int = 0
     bytes: int = 0
     first_seq: int = 0
@@ -204,11 +206,15 @@ class Streams:
                     raise
             info = await js.add_stream(self._config(plan, client))
             logger.info("the stream %s is created", self.states[plan.key].name)
+            for _, recording in self.recordings_of(self.states[plan.key]):
+                if recording is not None:
+                    recording.doubt()
             return info
 
     def _judge(self, plan: Plan, state: StreamState, info: StreamInfo) -> None:
         state.messages, state.bytes = info.state.messages, info.state.bytes
         state.first_seq, state.last_seq = info.state.first_seq, info.state.last_seq
+        state.takes_all = not _left_out(self._config(plan, None), info.config)
         state.problems = list(_differences(self._config(plan, None), info.config))
         state.state = "differs" if state.problems else "ready"
 
@@ -217,7 +223,7 @@ class Streams:
             recording = self._recordings.get(family)
             if recording is None:
                 continue
-            if state.state in ("ready", "differs"):
+            if state.state in ("ready", "differs") and state.takes_all:
                 recording.appear()
             else:
                 recording.vanish(state.problems[0])
@@ -309,13 +315,16 @@ def recordings(settings: DeliverySettings) -> dict[str, Recording]:
 
 
 def _differences(wanted: StreamConfig, found: StreamConfig) -> Iterator[str]:
-    subjects = found.subjects or []
-    if missing := [one for one in wanted.subjects or [] if not _covers(subjects, one)]:
-        yield f"it does not take in {', '.join(missing)}, but {', '.join(subjects) or 'nothing'}"
+    if missing := _left_out(wanted, found):
+        yield f"it does not take in {', '.join(missing)}, but {', '.join(found.subjects or ['nothing'])}"
     for name in COMPARED:
         is_, should = getattr(found, name), getattr(wanted, name)
         if _plain(is_) != _plain(should):
             yield f"its {name} is {_plain(is_)}, and should be {_plain(should)}"
+
+
+def _left_out(wanted: StreamConfig, found: StreamConfig) -> list[str]:
+    return [subject for subject in wanted.subjects or [] if not _covers(found.subjects or [], subject)]
 
 
 def _covers(subjects: Iterable[str], wanted: str) -> bool:

@@ -4,6 +4,7 @@ The rules are those of the contract.  Within an epoch of a stream key `seq` rise
 with a `gap` at `seq` 1, which names the last event before it, or with data where the stream had been given up.  A
 gap for what was lost on the way to NATS stands in the place of the last lost event, says after which event the loss
 begins, and comes when it can: it may open a later epoch, be repeated, or precede some of what it covers.
+An event whose message has an id may be a repetition, by a gateway that did not learn whether it had arrived.
 """
 
 from collections import deque
@@ -52,8 +53,10 @@ class _Track:
         self.losses: deque[tuple[Place, Place]] = deque(maxlen=REMEMBERED_LOSSES)
         """After which place, and up to which, events may be lost, or still come."""
 
-    def take(self, place: Place, event: Event) -> str | None:
+    def take(self, place: Place, event: Event, *, may_repeat: bool) -> str | None:
         """Take in the next event; what is wrong with its place, or None."""
+        if may_repeat and self.last is not None and place <= self.last and not isinstance(event, Gap):
+            return None
         wrong = None if self.last is None else self._wrong(self.last, place, event)
         if isinstance(event, Gap) and event.reason in LOST_ON_THE_WAY:
             self.losses.append((_before(event), place))
@@ -85,8 +88,14 @@ class Follower:
         self.gaps = 0
         self.jumps = 0
 
-    def see(self, subject: str, event: Event) -> Jump | None:
-        """Take in the next event of `subject`; what is wrong with its place, or None."""
+    def see(self, subject: str, event: Event, *, may_repeat: bool = False) -> Jump | None:
+        """Take in the next event of `subject`; what is wrong with its place, or None.
+
+        Args:
+            subject: of the message.
+            event: in the message.
+            may_repeat: the message has an id, so it may say what was said before.
+        """
         if isinstance(event, Gap):
             self.gaps += 1
         else:
@@ -96,7 +105,7 @@ class Follower:
         stream, now = subject.rpartition(".")[0], (event.epoch, event.seq)
         track = self._tracks.setdefault(stream, _Track())
         last = track.last
-        reason = track.take(now, event)
+        reason = track.take(now, event, may_repeat=may_repeat)
         if last is None or reason is None:
             return None
         self.jumps += 1

@@ -10,7 +10,8 @@ counts as done, and whoever comes back under the same name goes on there, at lea
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -46,11 +47,14 @@ QUEUED = 1024
 FETCHED = 100
 """Messages a durable consumer takes at a time, so at most as many come twice after a crash."""
 
-FETCH_S = 5.0
-"""Seconds one such request stands while nothing comes."""
+FETCH_S = 2.0
+"""Seconds one such request stands while nothing comes, and so how long a reader may be blind after a reconnect."""
+
+GOODBYE_S = 1.0
+"""Seconds for giving back what was fetched and not read."""
 
 RETRY_S = 0.5
-"""Seconds until a durable consumer asks again after NATS did not answer."""
+"""Seconds until a durable consumer asks again after it got nothing."""
 
 
 class NotRecorded(Exception):
@@ -139,27 +143,28 @@ class Recorded:
 class Events:
     """Events, oldest first; those of several subjects come as they come.  They end when NATS closes for good."""
 
-    def __init__(self, messages: MemoryObjectReceiveStream[Msg], waiting: int, *, acks: bool) -> None:
+    def __init__(
+        self, messages: MemoryObjectReceiveStream[Msg], waiting: int, undone: dict[int, Msg]
+    ) -> None:
         self.waiting = waiting
         """How many events stood ready when the consumer was made."""
         self._messages = messages
-        self._acks = acks
-        self._done: Msg | None = None
+        self._undone = undone
+        self._last: Msg | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Recorded:
-        done, self._done = self._done, None
-        if done is not None and self._acks:
+        if self._last is not None and self._undone.pop(id(self._last), None) is not None:
             # If this fails, the event comes again: at least once.
             with contextlib.suppress(nats.errors.Error):
-                await done.ack()
+                await self._last.ack()
         try:
-            self._done = await self._messages.receive()
+            self._last = await self._messages.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
-        return Recorded(self._done)
+        return Recorded(self._last)
 
 
 @asynccontextmanager
@@ -191,6 +196,7 @@ async def replay(
     wanted = [(stream_of(subject, prefix, streams), subject) for subject in subjects]
     send, receive = anyio.create_memory_object_stream[Msg](QUEUED)
     js, waiting = client.jetstream(timeout=API_TIMEOUT_S), 0
+    undone: dict[int, Msg] = {}
     async with send, receive, contextlib.AsyncExitStack() as stack:
         for stream, subject in wanted:
             try:
@@ -199,9 +205,8 @@ async def replay(
                         _ordered(js, client, stream, subject, start, send)
                     )
                 else:
-                    waiting += await stack.enter_async_context(
-                        _durable(js, stream, subject, start, durable, send)
-                    )
+                    reader = _durable(js, client, stream, subject, start, durable, send, undone)
+                    waiting += await stack.enter_async_context(reader)
             except nats.js.errors.NotFoundError:
                 raise NotRecorded(f"there is no stream {stream}: nothing is recorded of {subject}") from None
             except nats.js.errors.ServiceUnavailableError:
@@ -210,7 +215,7 @@ async def replay(
                 raise NotRecorded(
                     f"JetStream does not answer about the stream {stream}: it is away, or may not be asked"
                 ) from None
-        yield Events(receive, waiting, acks=durable is not None)
+        yield Events(receive, waiting, undone)
 
 
 async def last_of_each(
@@ -287,41 +292,63 @@ async def _ordered(
 @asynccontextmanager
 async def _durable(
     js: JetStreamContext,
+    client: Client,
     stream: str,
     subject: str,
     start: Start,
     name: str,
     send: MemoryObjectSendStream[Msg],
+    undone: dict[int, Msg],
 ) -> AsyncIterator[int]:
     """Fetch what the server has not had acknowledged under this name; how many stand ready."""
+    left, ended = 0, anyio.Event()
 
-    async def fetch() -> None:
-        while True:
-            try:
-                messages: Iterable[Msg] = await subscription.fetch(FETCHED, timeout=FETCH_S)
-            except nats.errors.TimeoutError:
-                continue
-            except nats.errors.ConnectionClosedError:
-                send.close()
-                return
-            except nats.errors.Error:
-                await anyio.sleep(RETRY_S)
-                continue
-            for message in messages:
-                await send.send(message)
+    async def take(message: Msg) -> None:
+        nonlocal left
+        if not message.reply:  # the request is over, or nobody takes it
+            ended.set()
+            return
+        undone[id(message)] = message
+        left -= 1
+        if not left:
+            ended.set()
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await send.send(message)
+
+    async def ask() -> None:
+        # Not `fetch`, which hands nothing out before it has all, or its time is over.
+        nonlocal left, ended
+        request = json.dumps({"batch": FETCHED, "expires": int(FETCH_S * 1e9)}).encode()
+        while not client.is_closed:
+            left, ended = FETCHED, anyio.Event()
+            with contextlib.suppress(nats.errors.Error):
+                await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", request, inbox)
+            with anyio.move_on_after(FETCH_S + RETRY_S):
+                await ended.wait()
+            if left == FETCHED:
+                await anyio.sleep(RETRY_S)  # or it would go round and round where there is no stream any more
+        send.close()
 
     config = _config(subject, start)
     config.ack_policy, config.max_ack_pending = AckPolicy.EXPLICIT, 10 * FETCHED
-    subscription = await js.pull_subscribe(subject, durable=name, stream=stream, config=config)
-    waiting = _waiting(await subscription.consumer_info())
+    config.durable_name = name
+    try:
+        info = await js.consumer_info(stream, name)
+    except nats.js.errors.NotFoundError:
+        info = await js.add_consumer(stream, config=config)
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox, cb=take)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(fetch)
+        tasks.start_soon(ask)
         try:
-            yield waiting
+            yield _waiting(info)
         finally:
             tasks.cancel_scope.cancel()
-    with contextlib.suppress(nats.errors.Error):
+    # Given back, or whoever comes next would wait for them until their time is over.
+    with anyio.move_on_after(GOODBYE_S, shield=True), contextlib.suppress(nats.errors.Error):
         await subscription.unsubscribe()
+        for message in undone.values():
+            await message.nak()
 
 
 def _config(subject: str, start: Start) -> ConsumerConfig:

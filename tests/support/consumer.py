@@ -57,6 +57,8 @@ class StreamRecord:
         self.last: Place | None = None
         self.late = 0
         """Events that came after the gap that covers them."""
+        self.repeated = 0
+        """Events that came again under the id of their message."""
         self.lost: list[tuple[Place, Place]] = []
         """What loss gaps cover: from after the one place to the other."""
         self.faults: list[str] = []
@@ -83,9 +85,12 @@ class StreamRecord:
         """Whether the last thing heard is data: nothing since says that something is wrong."""
         return bool(self.events) and self.events[-1]["type"] != "gap"
 
-    def take(self, event: dict[str, Any]) -> None:
-        """Judge one event and remember it."""
+    def take(self, event: dict[str, Any], *, may_repeat: bool = False) -> None:
+        """Judge one event and remember it; a repetition is counted, and forgotten."""
         place, last = (event["epoch"], event["seq"]), self.last
+        if may_repeat and last is not None and place <= last and event in self.events:
+            self.repeated += 1
+            return
         self.events.append(event)
         if self.was_away and last is not None and place > last:
             # A jump here is our own loss; that it shows at all is the promise.
@@ -155,7 +160,8 @@ class Consumer:
         elif family.startswith("unknown"):
             self.unknown.append(event | {"subject": message.subject})
         else:
-            self.streams.setdefault(key, StreamRecord(key)).take(event)
+            may_repeat = "Nats-Msg-Id" in (message.headers or {})
+            self.streams.setdefault(key, StreamRecord(key)).take(event, may_repeat=may_repeat)
         self.tell()
 
     def tell(self) -> None:

@@ -190,7 +190,8 @@ class Viewer:
             self.shown += 1
             self._output.other(message)
             return
-        jump = self.follower.see(message.subject, event)
+        may_repeat = "Nats-Msg-Id" in (message.headers or {})
+        jump = self.follower.see(message.subject, event, may_repeat=may_repeat)
         if jump is not None and self._in_order:
             self._output.jump(jump)
         if not self._types or type_of(event) in self._types:
