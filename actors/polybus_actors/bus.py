@@ -29,9 +29,9 @@ from nats.aio.msg import Msg
 from polybus_protocol.stream import Publication, Stream
 
 from .delivery import Recording
-from .edges import drop_unwritten, give_up_when_unread
+from .edges import dismiss, drop_unwritten, give_up_when_unread
 from .lane import Acked
-from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words, writer_of
+from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words
 from .outbox import Outbox
 
 logger = logging.getLogger("polybus.bus")
@@ -150,7 +150,7 @@ class Bus:
             finally:
                 self.client = None
                 self._break()
-                await _dismiss(client)
+                await dismiss(client, CLOSE_TIMEOUT_S)
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until everything published so far was taken in by the server.
@@ -369,12 +369,12 @@ class Bus:
                     **options(settings),
                 )
         except TimeoutError:
-            await _dismiss(client)
+            await dismiss(client, CLOSE_TIMEOUT_S)
             raise NatsUnreachable(
                 f"NATS at {where} cannot be reached: {self._said or f'no answer within {timeout_s:g} s'}"
             ) from None
         except (nats.errors.Error, OSError, ssl.SSLError, ValueError) as error:
-            await _dismiss(client)
+            await dismiss(client, CLOSE_TIMEOUT_S)
             raise NatsUnreachable(f"NATS at {where} cannot be used: {words(error)}") from None
         give_up_when_unread(client)
         return client
@@ -396,18 +396,6 @@ class Bus:
 
 def _nothing(_batch: list[Publication], _begun: int) -> None:
     pass
-
-
-async def _dismiss(client: Client) -> None:
-    """Close a client, with a deadline: on its own it may wait for a frozen peer for a quarter of an hour."""
-    with anyio.CancelScope(shield=True):
-        with anyio.move_on_after(CLOSE_TIMEOUT_S), contextlib.suppress(Exception):
-            await client.close()
-        # Whatever is left of it goes now, or its last words might reach the server after those of the next one.
-        # (A transport whose last byte went out while it was closing has forgotten its loop, and is gone already.)
-        if (writer := writer_of(client)) is not None:
-            with contextlib.suppress(AttributeError):
-                writer.transport.abort()
 
 
 def _size(publications: list[Publication]) -> int:

@@ -1,7 +1,9 @@
-"""What nats-py has no public way for: each function reaches into one client, and into no other place of it."""
+"""What nats-py has no public way for, or no end: each function does one such thing to one client."""
 
+import contextlib
 import socket
 
+import anyio
 from nats.aio.client import Client
 
 from .login import writer_of
@@ -21,3 +23,15 @@ def give_up_when_unread(client: Client) -> None:
 def drop_unwritten(client: Client) -> None:
     """Forget what nats-py has not written yet: it would write it over the next connection, before our gaps."""
     client._pending, client._pending_data_size = [], 0  # noqa: SLF001  there is no public way
+
+
+async def dismiss(client: Client, timeout_s: float) -> None:
+    """Close a client, with a deadline: on its own it may wait for a frozen peer for a quarter of an hour."""
+    with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(timeout_s), contextlib.suppress(Exception):
+            await client.close()
+        # Whatever is left of it goes now, or its last words might reach the server after those of the next one.
+        # (A transport whose last byte went out while it was closing has forgotten its loop, and is gone already.)
+        if (writer := writer_of(client)) is not None:
+            with contextlib.suppress(AttributeError):
+                writer.transport.abort()

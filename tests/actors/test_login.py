@@ -12,7 +12,8 @@ import nkeys
 import pytest
 from nats.aio.client import Client
 
-from polybus_actors.bus import Bus, _dismiss
+from polybus_actors.bus import Bus
+from polybus_actors.edges import dismiss
 from polybus_actors.login import LoginError, NatsSettings, new_client, options, read_creds, words
 from polybus_actors.outbox import Outbox
 from polybus_protocol.stream import Stream
@@ -77,7 +78,7 @@ async def complaint(where: NatsSettings) -> str:
             )
             await failed.wait()
             tasks.cancel_scope.cancel()
-        await _dismiss(client)
+        await dismiss(client, 2)
     return heard[0]
 
 
