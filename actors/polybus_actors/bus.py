@@ -229,8 +229,7 @@ class Bus:
     async def _ship(self, client: Client) -> None:
         """Publish what is to be acknowledged one by one: it stays in its lane until it is."""
         for lane in self._lanes:
-            shipments = lane.due() if lane.is_due else []
-            if not shipments:
+            if not (shipments := lane.due() if lane.is_due else []):
                 continue
             # Nothing in here is lost at a break; the marker is for whoever watches over the peer.
             entry: tuple[int, list[Publication]] = (self._marker + 1, [])
@@ -242,9 +241,8 @@ class Bus:
                         lane.take_out(shipments.pop(0))
                         self._lose_large(publication)
                         continue
-                    reply = f"{self._inbox}.{lane.family}.{shipments[0].number}"
-                    headers = {"Nats-Msg-Id": id_}
-                    await client.publish(publication.subject, publication.payload, reply, headers)
+                    reply, header = f"{self._inbox}.{lane.family}.{shipments[0].number}", {"Nats-Msg-Id": id_}
+                    await client.publish(publication.subject, publication.payload, reply, header)
                     self.published += 1
                     del shipments[0]
             except (nats.errors.Error, OSError) as error:

@@ -6,7 +6,8 @@
 
 Without a name it is an ordered consumer: the server keeps nothing about us, and if messages are lost on the way
 it begins anew after the last one seen.  With `durable` the server remembers how far we came: what was asked for next
-counts as done, and whoever comes back under the same name goes on there, at least once per event.
+counts as done, and whoever comes back under the same name goes on there, at least once per event.  The server keeps no
+order in what it delivers again: who needs the order looks at `epoch` and `seq`, or takes an ordered consumer.
 """
 
 import contextlib
