@@ -196,11 +196,13 @@ class RecordingInfo(msgspec.Struct):
     """How the events of one family get into their stream."""
 
     family: str
+    """The token of subjects after the prefix."""
     mode: str
     """`core`, `sampled` or `acked`: how they are delivered now."""
     wanted: str
     """How they would be if the stream were there."""
     acks: int
+    """Acknowledgements heard since the gateway started."""
     duplicates: int
     """Messages that the stream had already, by its own word."""
     repeated: int
@@ -215,14 +217,21 @@ class StreamInfo(msgspec.Struct):
     """One JetStream stream that records events."""
 
     name: str
+    """Its name in JetStream."""
     state: str
     """`ready`; `differs`: there, but not as configured; `absent`; `unavailable`: JetStream does not say; `unknown`."""
     problems: list[str]
+    """What is wrong with it, a sentence each."""
     messages: int
+    """Messages in it."""
     bytes: int
+    """What they take."""
     first_seq: int
+    """Sequence of the oldest message in it."""
     last_seq: int
+    """Sequence of the newest one."""
     families: list[RecordingInfo]
+    """The families of events that it records."""
 
 
 class StatusReply(msgspec.Struct):
