@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -39,6 +40,13 @@ def run_python(program: str) -> Any:
     """What a program inside prints, as JSON."""
     image = os.environ["POLYBUS_IMAGE"]
     return json.loads(engine("run", *LIKE_A_POD, "--entrypoint", "python", image, "-c", program))
+
+
+def fetched(url: str) -> bytes:
+    """What is there; anything but a 200 raises."""
+    with urllib.request.urlopen(url, timeout=GUARD_S) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 @contextmanager
@@ -106,9 +114,17 @@ print(json.dumps([[name for name in names if of.find_spec(name)],
 
 
 async def test_a_gateway_ends_at_sigterm(nats: NatsServer) -> None:
-    """It is ready without anything but NATS, and ends with 0 well within the grace."""
-    with container("run", "--json", NATS_URL=nats.url, POLYBUS_GATEWAY__PROBE="false") as (process, said):
-        assert json.loads(said.readline())["replica"] == "gw0"
+    """It is ready without anything but NATS, answers what its pod is asked, and ends with 0 well within the grace."""
+    environ = {"NATS_URL": nats.url, "POLYBUS_GATEWAY__PROBE": "false", "POLYBUS_HTTP__PORT": "0"}
+    with container("run", "--json", **environ) as (process, said):
+        ready = json.loads(said.readline())
+        for path, words in (
+            ("/live", b""),
+            ("/startup", b""),
+            ("/ready", b""),
+            ("/metrics", b"polybus_nats_connected"),
+        ):
+            assert words in fetched(ready["http"] + path)
         stopped_at = time.monotonic()
     assert process.returncode == 0
     assert time.monotonic() - stopped_at < GRACE_S
