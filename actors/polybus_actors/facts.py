@@ -41,15 +41,15 @@ class FeedFacts(msgspec.Struct):
     silence_s: float = 0.0
     """Seconds since the last data, on the open connection that has waited longest of those that should have some."""
 
-    def add(self, pool: Pool) -> None:
-        """Add one of the feed's pools."""
+    def add(self, pool: Pool, waiting: int) -> None:
+        """Add one of the feed's pools, of which so many keys are not live."""
         self.events += pool.events()
         self.tally += pool.tally()
         self.tally += Tally(duplicates=pool.commons.duplicates)
         self.phases.update(connection.phase.value for connection in pool.connections.values())
         self.subscriptions += len(pool.interest.subscriptions)
         self.wanted += len(pool.interest.wanted)
-        self.live += len(pool.interest.wanted) - len(_waiting(pool))
+        self.live += len(pool.interest.wanted) - waiting
         self.overdue += len(pool.overdue)
         self.reconnects += pool.reconnects
         silences = map(_silence_s, pool.connections.values())
@@ -73,26 +73,34 @@ class Readiness(msgspec.Struct, frozen=True):
     """The first of those that are not, and why."""
 
 
-def facts_by_feed(gateway: "Gateway") -> dict[str, FeedFacts]:
+type Waiting = list[tuple[Pool, list[str]]]
+"""Each pool, and its wanted keys that are not live."""
+
+
+def waiting_keys(gateway: "Gateway") -> Waiting:
+    """Look for the keys that are not live; the one look here that takes long, 5 ms for ten thousand keys."""
+    return [(pool, _waiting(pool)) for pool in gateway.pools]
+
+
+def facts_by_feed(waiting: Waiting) -> dict[str, FeedFacts]:
     """Add up the pools; a feed without any, for want of an account, is not there."""
     facts: dict[str, FeedFacts] = {}
-    for pool in gateway.pools:
-        facts.setdefault(pool.feed, FeedFacts()).add(pool)
+    for pool, keys in waiting:
+        facts.setdefault(pool.feed, FeedFacts()).add(pool, len(keys))
     return facts
 
 
-def readiness(gateway: "Gateway", share: float) -> Readiness:
+def readiness(gateway: "Gateway", waiting: Waiting, share: float) -> Readiness:
     """Judge a gateway.
 
     Args:
         gateway: which.
+        waiting: its keys that are not live.
         share: of the wanted keys that must be live, 0 to 1.
     """
-    wanted, waiting = 0, list[tuple[Pool, str]]()
-    for pool in gateway.pools:
-        wanted += len(pool.interest.wanted)
-        waiting += [(pool, key) for key in _waiting(pool)]
-    live = wanted - len(waiting)
+    wanted = sum(len(pool.interest.wanted) for pool, _ in waiting)
+    missing = [(pool, key) for pool, keys in waiting for key in keys]
+    live = wanted - len(missing)
     needed = -int(-wanted * share // 1)
     because: list[str] = []
     if gateway.verbs.draining:
@@ -111,19 +119,24 @@ def readiness(gateway: "Gateway", share: float) -> Readiness:
         needed=needed,
         missing=[
             Missing(key, pool.why_not(key) or "it has just become live")
-            for pool, key in waiting[:MISSING_SHOWN]
+            for pool, key in missing[:MISSING_SHOWN]
         ],
     )
 
 
 def _waiting(pool: Pool) -> list[str]:
     """The keys that are not live, those apart that may be silent for ever and were asked for."""
-    quiet = {key for connection in pool.connections.values() for key in connection.cargo.quiet_keys}
-    return [
+    # Most keys are streams, and live: those need no closer look.
+    live = {
         key
-        for key in pool.interest.wanted
-        if not pool.is_live(key) and not (key in quiet and _has_asked_for(pool, key))
-    ]
+        for connection in pool.connections.values()
+        if connection.phase in (Phase.OPEN, Phase.LIVE)
+        for key, stream in connection.cargo.streams.items()
+        if stream.live
+    }
+    rest = [key for key in pool.interest.wanted if key not in live and not pool.is_live(key)]
+    quiet = {key for connection in pool.connections.values() for key in connection.cargo.quiet_keys}
+    return [key for key in rest if not (key in quiet and _has_asked_for(pool, key))]
 
 
 def _has_asked_for(pool: Pool, key: str) -> bool:

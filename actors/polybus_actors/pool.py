@@ -178,7 +178,7 @@ class Pool:
         """Events published so far, by type."""
         total = self._past_events + self.commons.counts()
         for stream in self.streams.values():
-            total += stream.counts()
+            stream.add_counts(total)
         for connection in self._all_connections:
             total += connection.cargo.adopted_events()
         return total

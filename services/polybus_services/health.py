@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.abc
 
-from polybus_actors.facts import readiness
+from polybus_actors.facts import readiness, waiting_keys
 from polybus_actors.gateway import Gateway
 
 from .config import HttpConfig
@@ -121,7 +121,7 @@ class Health:
         return _verdict({"started": self._started, "because": because}, passed=self._started)
 
     def _ready(self) -> Response:
-        found = readiness(self._gateway, self._config.ready_share)
+        found = readiness(self._gateway, waiting_keys(self._gateway), self._config.ready_share)
         return _verdict(found, passed=found.ready)
 
     def _metrics(self) -> Response:

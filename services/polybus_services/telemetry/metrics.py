@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from polybus_actors.connection import Phase
-from polybus_actors.facts import FeedFacts, Readiness, facts_by_feed, readiness
+from polybus_actors.facts import FeedFacts, Readiness, facts_by_feed, readiness, waiting_keys
 from polybus_actors.gateway import Gateway
 from polybus_actors.histogram import Histogram
 from polybus_actors.watcher import OK, Watcher
@@ -76,7 +76,8 @@ type Snapshot = dict[str, list[tuple[float | Buckets, Attributes]]]
 
 def snapshot(gateway: Gateway, pulse: Pulse, ready_share: float, failures: Mapping[str, int]) -> Snapshot:
     """Read all metrics; to be called where the gateway runs, since nothing of it is locked."""
-    view = View(gateway, pulse, facts_by_feed(gateway), readiness(gateway, ready_share), failures)
+    waiting = waiting_keys(gateway)
+    view = View(gateway, pulse, facts_by_feed(waiting), readiness(gateway, waiting, ready_share), failures)
     return {metric.name: list(metric.read(view)) for metric in METRICS}
 
 
