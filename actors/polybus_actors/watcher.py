@@ -82,7 +82,10 @@ class Watcher:
         publishing = self.publishing.get(oldest.stream.feed)
         if publishing is None:
             return  # of no feed: states of connections, and what nobody can read
-        stamps = _read_stamps(oldest.payload)
+        try:
+            stamps = _read_stamps(oldest.payload)
+        except msgspec.DecodeError:
+            return  # no event of ours: there is nothing to learn from it
         if stamps.type != "gap":
             publishing.record((time.time_ns() - stamps.received_time) / 1e9)
         if stamps.source_time is not None and stamps.type not in OLD_NEWS:

@@ -103,7 +103,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = "polybus_subscriptions"
     """The JetStream KV bucket that keeps the subscriptions."""
     drain_timeout_s: Seconds = 10.0
-    """Seconds from SIGTERM to the end, at most; Kubernetes kills after 30."""
+    """Seconds from SIGTERM to the end, at most (the last telemetry may take one more); Kubernetes kills after 30."""
     backlog_messages: Count = 200_000
     """Events kept while NATS is away, at most: 20 s of a busy venue (10,000 a second)."""
     backlog_bytes: Annotated[int, Meta(ge=64 * 1024)] = 64 * 1024 * 1024

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.abc
@@ -20,8 +20,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from polybus_protocol.stream import Stream
+from polybus_services.config import LogConfig
 from polybus_services.http import Request, Response, serve_http
-from polybus_services.logs import JsonFormatter
+from polybus_services.logs import JsonFormatter, configure
 from polybus_services.nats_server import NatsServer
 from polybus_services.pulse import Pulse
 from polybus_services.simulator import SimulatorOptions, running_simulator
@@ -145,6 +146,17 @@ async def test_a_scrape() -> None:
             assert not [each for each in (*told_ids, *secrets) if each in text]
 
 
+async def test_a_fault_in_reading_costs_numbers_only(caplog: pytest.LogCaptureFixture) -> None:
+    """The gateway that is watched does not end of it."""
+
+    def fail() -> Any:
+        raise RuntimeError("a fault of ours")
+
+    async with Telemetry("gw0").watching(fail):
+        pass
+    assert "the metrics could not be read" in caplog.text
+
+
 # --- traces ----------------------------------------------------------------------------------------
 
 
@@ -254,6 +266,33 @@ def test_log_lines_bear_the_trace(provider: TracerProvider) -> None:
         assert command.reply_headers["traceparent"] == f"00-{within['trace_id']}-{within['span_id']}-01"
         assert within["trace_id"] == PARENT.split("-")[1]
     assert "trace_id" not in line()
+
+
+@pytest.mark.parametrize(
+    ("format_", "as_json", "terminal", "expected"),
+    [
+        ("auto", False, True, False),
+        ("auto", False, False, True),
+        ("auto", True, True, True),
+        ("text", True, False, False),
+        ("json", False, True, True),
+    ],
+)
+def test_when_the_log_is_json(
+    format_: Literal["auto", "text", "json"],
+    as_json: bool,
+    terminal: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the configuration says so; where it leaves it open, with `--json` and where nobody is there to read."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    configure(LogConfig(format=format_), as_json=as_json)
+    (handler,) = root.handlers
+    assert isinstance(handler.formatter, JsonFormatter) is expected
 
 
 # --- OTLP ------------------------------------------------------------------------------------------

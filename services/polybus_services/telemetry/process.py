@@ -85,7 +85,7 @@ class Telemetry:
                 yield
                 tasks.cancel_scope.cancel()
         finally:
-            self._snapshot = self._take()
+            self._look()
             with anyio.CancelScope(shield=True):
                 await self._end()
             for handler in handlers:
@@ -94,8 +94,15 @@ class Telemetry:
     async def _refresh(self) -> None:
         """Take the snapshots that the exporting thread reads, since it must not look at the gateway itself."""
         while True:
-            self._snapshot = self._take()
+            self._look()
             await anyio.sleep(REFRESH_S)
+
+    def _look(self) -> None:
+        """Take a snapshot; a fault in there costs numbers, and not the gateway."""
+        try:
+            self._snapshot = self._take()
+        except Exception:
+            logger.exception("the metrics could not be read")
 
     async def _end(self) -> None:
         """Send what is left, in a thread that nobody waits for longer than `FLUSH_S`, nor at the process's end."""
