@@ -244,6 +244,7 @@ class Bus:
                     reply, header = f"{self._inbox}.{lane.family}.{shipments[0].number}", {"Nats-Msg-Id": id_}
                     await client.publish(publication.subject, publication.payload, reply, header)
                     self.published += 1
+                    self.on_published([publication], time.time_ns())
                     del shipments[0]
             except (nats.errors.Error, OSError) as error:
                 self._said = words(error)
