@@ -67,10 +67,12 @@ NOTHING = Ruling(Verdict.PUBLISH)
 class _Source:
     """What one connection has said, as far as it matters."""
 
-    __slots__ = ("agrees", "awaits", "cursor", "held", "name", "skipped", "snapshot")
+    __slots__ = ("agrees", "awaits", "cursor", "held", "name", "since", "skipped", "snapshot")
 
-    def __init__(self, name: int, memory: int, *, awaits: bool) -> None:
+    def __init__(self, name: int, memory: int, since: int, *, awaits: bool) -> None:
         self.name = name
+        self.since = since
+        """The number of the next event when it was asked for its snapshot, which is not older."""
         self.awaits = awaits
         """Its subscription has not been answered: what it says before the answer is of no use."""
         self.cursor: int | None = None
@@ -143,7 +145,7 @@ class Twin:
         self._add(source, awaits=True)
 
     def leave(self, source: int) -> Ruling:
-        """A source is gone, by plan or by accident; what it says from now on is ignored.
+        """A source is gone, by plan or by accident; what it still says is ignored.
 
         Returns:
             `PUBLISH` of nothing where the stream goes on; `BEGIN` with the snapshot and what came after it where
@@ -185,6 +187,7 @@ class Twin:
         self._recent.clear()
         for each in self._sources.values():
             each.forget()
+            each.since = self._recent.end
 
     # --- what they say -----------------------------------------------------------------------------
 
@@ -211,9 +214,13 @@ class Twin:
         return self._hold(own, identity, event)
 
     def snapshot_of(self, source: int) -> Book | None:
-        """What to compare with our book, for `agree`: the snapshot of a newcomer that has said nothing since."""
+        """What to compare with our book, for `agree`: the snapshot of a newcomer to an asset that is quiet.
+
+        None if it, or the stream, has said something since it was asked: then only events can align it, for the
+        same book may come again.
+        """
         own = self._sources.get(source)
-        return own.snapshot if own and not own.held else None
+        return own.snapshot if own and not own.held and own.since == self._recent.end else None
 
     def agree(self, source: int) -> None:
         """Our book as published equals `snapshot_of` the newcomer, level for level: it is aligned without an event.
@@ -228,7 +235,7 @@ class Twin:
 
     def _add(self, source: int, *, awaits: bool) -> _Source:
         self.missed.setdefault(source, 0)
-        own = self._sources[source] = _Source(source, self._memory, awaits=awaits)
+        own = self._sources[source] = _Source(source, self._memory, self._recent.end, awaits=awaits)
         return own
 
     def _other(self, own: _Source) -> _Source | None:

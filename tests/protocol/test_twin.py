@@ -135,12 +135,14 @@ def test_a_newcomer_to_a_quiet_asset_is_aligned_by_its_book() -> None:
     assert talk.counts == (1, {A: 0, B: 0}, 0)
 
 
-def test_a_newcomer_behind_whose_book_happens_to_be_ours() -> None:
-    """What it tells again is found all the same."""
+def test_a_book_that_happens_to_be_ours_says_nothing_where_events_were_told() -> None:
+    """The newcomer may be behind, and the same book may have come again: its events tell."""
     talk = Talk()
     talk.joins("0")
     assert talk.says(A, "a", "b") == "ab"
+    assert talk.twin.snapshot_of(B) is None
     talk.twin.agree(B)
+    assert not talk.twin.is_ready(B)
     assert talk.says(B, "a", "b", "c") == "c"
     assert talk.counts == (2, {A: 0, B: 0}, 0)
 
