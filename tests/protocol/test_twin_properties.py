@@ -155,6 +155,8 @@ class Scene:
 
     def dies(self, source: int) -> None:
         """A source is gone."""
+        if not self.twin.is_ready(source):
+            self.told[source].clear()
         self.next.pop(source, None)
         self.asking.discard(source)
         ruling = self.twin.leave(source)
