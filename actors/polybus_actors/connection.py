@@ -9,7 +9,7 @@ import enum
 import logging
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 import anyio
@@ -19,6 +19,7 @@ from polybus_protocol.backoff import Backoff, Verdict, close_reason, close_verdi
 from polybus_protocol.cargo import Cargo, OpenStream
 from polybus_protocol.commons import Commons
 from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.events import Book
 from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.framing import Binary, PeerClosed, ProtocolBroken
 from polybus_protocol.profile import FeedProfile
@@ -70,11 +71,16 @@ class Carry(msgspec.Struct, frozen=True):
 
 
 class Drop(Question[None]):
-    """Question: carry these keys no longer; answered once their streams have ended."""
+    """Question: carry these keys no longer; answered once their streams have ended.
 
-    def __init__(self, keys: list[str]) -> None:
+    Attributes:
+        reason: why they end, a key of `GAP_REASONS`.
+    """
+
+    def __init__(self, keys: list[str], reason: str = "unsubscribed") -> None:
         super().__init__()
         self.keys = keys
+        self.reason = reason
 
 
 class Doubt(msgspec.Struct, frozen=True):
@@ -111,6 +117,7 @@ class Connection:
         pacer: lets dials through one at a time.
         commons: the streams that the connections of a feed share.
         directory: remembers the pairs of market and asset that pass by.
+        checks: counts what the looks at the books found.
         on_signals: told what the session signals, between two chunks.
         on_phase: told of each change of phase.
         incarnation: how many sockets a connection of this id has had before.
@@ -126,6 +133,7 @@ class Connection:
         pacer: DialPacer,
         commons: Commons,
         directory: MarketDirectory,
+        checks: Counter[str],
         on_signals: Callable[[list[Signal]], None],
         on_phase: Callable[["Connection"], None],
         incarnation: int = 0,
@@ -152,6 +160,7 @@ class Connection:
         self._pacer = pacer
         self._commons = commons
         self._directory = directory
+        self._checks = checks
         self._on_signals = on_signals
         self._on_phase = on_phase
         self._backoff = Backoff(profile.backoff, random.random)
@@ -182,6 +191,14 @@ class Connection:
         """Whether the socket is open, and a stream that answers the key is live."""
         stands = self.phase in (Phase.OPEN, Phase.LIVE)
         return stands and any(stream.live for stream in self.cargo.streams_of(key))
+
+    def compare(self, books: dict[str, Book]) -> None:
+        """Lay what REST says beside the books of the streams."""
+        if self.session is not None:
+            now, received_time = anyio.current_time(), time.time_ns()
+            for key, book in books.items():
+                self._outbox.put(self.session.witnessed(key, book, now, received_time))
+            self._follow_up()
 
     async def run(self) -> None:
         """Serve until told to stop.  What fails in here is a bug, and the supervisor's to judge."""
@@ -250,9 +267,10 @@ class Connection:
             self._directory,
             anyio.current_time(),
             self.cargo,
+            self._checks,
         )
-        session.resume(anyio.current_time())
         opened_at = anyio.current_time()
+        self._outbox.put(session.resume(opened_at, time.time_ns()))
         self._enter(Phase.OPEN, None)
         self._follow_up()
         try:
@@ -344,11 +362,12 @@ class Connection:
             match message:
                 case Carry(wanted):
                     if self.session is not None:
-                        self.session.subscribe(wanted.items(), anyio.current_time())
+                        now, received_time = anyio.current_time(), time.time_ns()
+                        self._outbox.put(self.session.subscribe(wanted.items(), now, received_time))
                         self._on_signals([])  # somebody may wait for just this
                     self.cargo.take(wanted)
-                case Drop(keys=keys):
-                    self._interrupt(self.cargo.leaving(keys), "unsubscribed")
+                case Drop(keys=keys, reason=reason):
+                    self._interrupt(self.cargo.leaving(keys), reason)
                     if self.session is not None:
                         self.session.unsubscribe(keys)
                     self.cargo.leave(keys)

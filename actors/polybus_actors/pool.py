@@ -9,30 +9,34 @@ that is a bug, and nothing in here could mend it.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from polybus_protocol.asset_stream import AssetStream
 from polybus_protocol.assignment import Assignment
 from polybus_protocol.commons import Commons
 from polybus_protocol.describe import describe
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.events import ConnectionState, Event, type_of
+from polybus_protocol.events import Book, ConnectionState, Event, Notice, type_of
 from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.feeds.market import FEED, VENUE
 from polybus_protocol.interest import Interest, Steps
+from polybus_protocol.liveness import Trust
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.replies import Missing
-from polybus_protocol.signals import Declined, Live, Overdue, Signal, Tapped
-from polybus_protocol.stream import Stream
+from polybus_protocol.signals import Declined, Doubtful, Live, Overdue, Signal, Tapped
+from polybus_protocol.stream import GapLedger, Stream
 from polybus_protocol.subjects import ids_of, stream_key
 
 from .connection import Carry, Connection, Doubt, Drop, Phase, Stop
 from .mailbox import ActorStopped, Mailbox
 from .outbox import Outbox
 from .pacer import DialPacer
+from .rescuer import Rescuer
 from .supervisor import Supervisor
 from .tally import Tally
 
@@ -64,7 +68,15 @@ class Lost(msgspec.Struct, frozen=True):
     reason: str
 
 
-type Message = Apply | Lost
+class Move(msgspec.Struct, frozen=True):
+    """Message: let another connection carry a silent key."""
+
+    key: str
+    to_new: bool
+    """Whether to a new one; else to one that is there, if any has room."""
+
+
+type Message = Apply | Lost | Move
 
 
 class Pool:
@@ -81,6 +93,7 @@ class Pool:
         directory: remembers the pairs of market and asset that pass by.
         supervisor: restarts connections that fail.
         prices: the streams of prices, which more than one feed brings.
+        ledger: counts the gaps.
         prefix: of all subjects.
         on_phase: told of each change of a connection's phase.
     """
@@ -97,6 +110,7 @@ class Pool:
         directory: MarketDirectory,
         supervisor: Supervisor,
         prices: dict[str, Stream],
+        ledger: GapLedger,
         prefix: str,
         on_phase: Callable[[Connection], None],
     ) -> None:
@@ -112,6 +126,8 @@ class Pool:
         self.commons = Commons(self.feed, prefix, unknown)
         self.overdue: set[str] = set()
         """Keys that were asked for more than once and delivered nothing."""
+        self.checks: Counter[str] = Counter()
+        """What was checked and tried, and how often."""
         self.reconnects = 0
         self.last_reconnect_time: int | None = None
 
@@ -123,6 +139,7 @@ class Pool:
         self._directory = directory
         self._supervisor = supervisor
         self._prices = prices
+        self._ledger = ledger
         self._prefix = prefix
         self._on_phase = on_phase
         self._pacer = DialPacer(profile.dial_interval_s)
@@ -135,10 +152,21 @@ class Pool:
         self._past_events: Counter[str] = Counter()
         self._progress = anyio.Event()
         self._draining = False
+        self._tasks: TaskGroup
+        self._rescuer = Rescuer(
+            profile.rest_url if self.feed == FEED else None,
+            self.checks,
+            self._testify,
+            self._want_moved,
+            partial(self._want_moved, to_new=True),
+            self._give_up,
+        )
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with self.mailbox, anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._supervisor.supervise, f"{self.name}-rescuer", self._rescuer.run)
             async for message in self.mailbox:
                 match message:
                     case _ if self._draining:
@@ -148,6 +176,8 @@ class Pool:
                         await self._add(steps.add, tasks, remembered=remembered)
                     case Lost(streams, reason):
                         await self._doubt(streams, reason)
+                    case Move(key, to_new):
+                        await self._move(key, tasks, to_new=to_new)
 
     async def drain(self) -> None:
         """Announce the end on every live stream, close every socket with 1000, and let nobody wait any longer."""
@@ -182,6 +212,10 @@ class Pool:
         for connection in self._all_connections:
             total += connection.cargo.adopted_events()
         return total
+
+    def asset_streams(self) -> Iterator[AssetStream]:
+        """The streams that have books."""
+        return (stream for stream in self.streams.values() if isinstance(stream, AssetStream))
 
     @property
     def _all_connections(self) -> list[Connection]:
@@ -235,6 +269,15 @@ class Pool:
         connection = self.carrier_of(key)
         return connection is not None and connection.is_live(key)
 
+    def state_of(self, key: str) -> str:
+        """What may be believed of a key, in a word."""
+        if not self.is_live(key):
+            stream = self.streams.get(key)
+            is_frozen = isinstance(stream, AssetStream) and stream.trust is Trust.FROZEN
+            return Trust.FROZEN.value if is_frozen else Trust.WAITING.value
+        stream = self.streams.get(key)
+        return stream.trust.value if isinstance(stream, AssetStream) else Trust.LIVE.value
+
     async def wait(self, keys: Collection[str], level: str, timeout_s: float) -> list[Missing]:
         """Wait until the venue was asked for all keys (`sent`), or all have delivered (`data`).
 
@@ -263,30 +306,47 @@ class Pool:
     async def _add(self, keys: Iterable[str], tasks: TaskGroup, *, remembered: bool) -> None:
         for number, assigned in self._assignment.assign(keys).items():
             wanted = {key: self._stream_of(key, remembered=remembered) for key in assigned}
-            if (connection := self.connections.get(number)) is not None:
-                await connection.mailbox.put(Carry(wanted))
-            else:
-                connection = self.connections[number] = self._new_connection(number)
-                connection.cargo.take(wanted)
-                tasks.start_soon(self._run, number, connection)
+            await self._give(number, wanted, tasks)
 
     async def _remove(self, keys: Iterable[str]) -> None:
         for number, released in self._assignment.release(keys).items():
-            connection = self.connections[number]
             self.overdue.difference_update(released)
             for key in released:
                 self._declined.pop(key, None)
             if number in self._assignment.connections:
-                await connection.mailbox.ask(Drop(released))
+                await self.connections[number].mailbox.ask(Drop(released))
             else:
-                # A market socket without assets is closed by the venue sooner or later.
-                self._leaving.append(self.connections.pop(number))
-                self._incarnations[number] = connection.incarnation
-                await connection.mailbox.ask(Stop("unsubscribed"))
+                await self._dismiss(number, "unsubscribed")
             for key in released:
                 # Its last events are counted: from here on nothing comes for it.
                 if (stream := self.streams.pop(key, None)) is not None:
                     self._past_events += stream.counts()
+
+    async def _move(self, key: str, tasks: TaskGroup, *, to_new: bool) -> None:
+        stream = self.streams.get(key)
+        if stream is None or stream.live or (moved := self._assignment.move(key, to_new=to_new)) is None:
+            return
+        old, new = moved
+        if old in self._assignment.connections:
+            await self.connections[old].mailbox.ask(Drop([key], "resync"))
+        else:
+            await self._dismiss(old, "resync")
+        await self._give(new, {key: stream}, tasks)
+
+    async def _give(self, number: int, wanted: dict[str, Stream | None], tasks: TaskGroup) -> None:
+        if (connection := self.connections.get(number)) is not None:
+            await connection.mailbox.put(Carry(wanted))
+        else:
+            connection = self.connections[number] = self._new_connection(number)
+            connection.cargo.take(wanted)
+            tasks.start_soon(self._run, number, connection)
+
+    async def _dismiss(self, number: int, reason: str) -> None:
+        """Close a connection that carries nothing: the venue would sooner or later."""
+        connection = self.connections.pop(number)
+        self._leaving.append(connection)
+        self._incarnations[number] = connection.incarnation
+        await connection.mailbox.ask(Stop(reason))
 
     async def _doubt(self, streams: Iterable[Stream], reason: str) -> None:
         doubted = set(streams)
@@ -300,10 +360,22 @@ class Pool:
             if remembered:
                 self._remembered.add(key)
             return None
-        ids = (None, None) if key == VENUE else (self._directory.market_of(key), key)
-        stream = self.streams[key] = Stream(
-            self.feed, "market", ids, remembered=remembered, prefix=self._prefix
-        )
+        stream: Stream
+        if key == VENUE:
+            stream = Stream(
+                FEED, "market", (None, None), remembered=remembered, prefix=self._prefix, ledger=self._ledger
+            )
+        else:
+            stream = AssetStream(
+                self._directory.market_of(key),
+                key,
+                self.profile.budgets,
+                self.checks,
+                remembered=remembered,
+                prefix=self._prefix,
+                ledger=self._ledger,
+            )
+        self.streams[key] = stream
         if remembered:
             self._outbox.put(stream.interrupt("restart", time.time_ns()))
         return stream
@@ -315,7 +387,9 @@ class Pool:
         stream = self._prices.get(key)
         if stream is None:
             remembered = not self._remembered.isdisjoint(wanted)
-            stream = Stream(self.feed, event.family, ids, remembered=remembered, prefix=self._prefix)
+            stream = Stream(
+                self.feed, event.family, ids, remembered=remembered, prefix=self._prefix, ledger=self._ledger
+            )
             if event.family == "price":
                 self._prices[key] = stream
         return stream
@@ -332,6 +406,7 @@ class Pool:
             self._pacer,
             self.commons,
             self._directory,
+            self.checks,
             on_signals=self._heed,
             on_phase=self._report,
             # A number may be used again; its incarnations go on counting, so that each socket has one name.
@@ -372,18 +447,41 @@ class Pool:
                     if key not in self.overdue:
                         logger.warning("no data for asset %s in %.0f s; asking again", key, waited_s)
                     self.overdue.add(key)
+                    if isinstance(stream := self.streams.get(key), AssetStream):
+                        self._rescuer.overdue(stream, waited_s, time.time_ns())
+                case Doubtful(keys):
+                    self._rescuer.look(keys)
                 case Tapped(keys, event):
                     if any(type_of(event) in self._taps.get(key, ()) for key in keys):
                         event_logger.info("%s", describe(event))
         self._tell_waiters()
 
+    def _testify(self, books: dict[str, Book]) -> None:
+        """Let whoever carries the assets compare."""
+        by_carrier: dict[Connection, dict[str, Book]] = {}
+        for key, book in books.items():
+            if (carrier := self.carrier_of(key)) is not None:
+                by_carrier.setdefault(carrier, {})[key] = book
+        for carrier, its_books in by_carrier.items():
+            carrier.compare(its_books)
+
+    def _want_moved(self, key: str, *, to_new: bool = False) -> None:
+        # Not from here: whoever asks is a connection's task, and the mailbox may be full.
+        self._tasks.start_soon(self.mailbox.put, Move(key, to_new))
+
+    def _give_up(self, key: str) -> None:
+        text = (
+            f"the venue sends nothing for asset {key}, whatever was tried; it is asked for ever more seldom"
+        )
+        logger.error("%s", text)
+        self._say(Notice(self._replica, "error", text))
+
     def _report(self, connection: Connection) -> None:
         """A connection has changed its phase: say so on the system subject."""
         self._on_phase(connection)
-        now = time.time_ns()
         if connection.phase is Phase.OPEN and connection.incarnation > 1:
             self.reconnects += 1
-            self.last_reconnect_time = now
+            self.last_reconnect_time = time.time_ns()
         event = ConnectionState(
             self._replica,
             connection.id,
@@ -395,9 +493,14 @@ class Pool:
             len(connection.cargo.keys),
             connection.retry_in_s,
         )
+        self._say(event)
+        self._tell_waiters()
+
+    def _say(self, event: ConnectionState | Notice) -> None:
+        """Publish something on the system subject."""
+        now = time.time_ns()
         begun = [] if self._system.live else self._system.begin(event, now, None)
         self._outbox.put([*begun, self._system.publish(event, now, None)])
-        self._tell_waiters()
 
     def _tell_waiters(self) -> None:
         self._progress.set()

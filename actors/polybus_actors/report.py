@@ -45,7 +45,7 @@ def asset_info(key: str, types: list[str], pool: Pool) -> AssetInfo:
     return AssetInfo(
         asset=key,
         market=next((stream.id("market") for stream in streams), None),
-        state="live" if pool.is_live(key) else "waiting",
+        state=pool.state_of(key),
         connection=connection.id if connection else None,
         events_received=pool.matched([key], types),
         last_event_time=max((stream.last_time_of(types) for stream in streams), default=0) or None,

@@ -8,9 +8,12 @@ import msgspec
 
 import polybus_protocol
 from polybus_protocol.asking import keys_of, subjects_of
+from polybus_protocol.asset_stream import AssetStream
 from polybus_protocol.contract import asyncapi
 from polybus_protocol.control import (
+    BookRequest,
     ContractRequest,
+    ExplainRequest,
     RenewRequest,
     StatusRequest,
     SubscribeRequest,
@@ -18,8 +21,12 @@ from polybus_protocol.control import (
     UnsubscribeRequest,
 )
 from polybus_protocol.errors import ControlError
+from polybus_protocol.liveness import Trust
+from polybus_protocol.proof import Verdict
 from polybus_protocol.replies import (
+    BookReply,
     ContractReply,
+    ExplainReply,
     NatsInfo,
     Renewed,
     RenewReply,
@@ -31,7 +38,9 @@ from polybus_protocol.replies import (
 )
 
 from .bus import Bus
+from .explaining import explain
 from .outbox import Outbox
+from .pool import Pool
 from .pools import Pools
 from .registry import Registry, Renew, Subscribe, Unsubscribe
 from .report import connection_info, stream_infos, subscription_info
@@ -132,6 +141,62 @@ class Verbs:
             infos.append(subscription_info(s, baseline, pool, with_assets=request.assets))
         return SubscriptionsReply(infos)
 
+    async def book(self, request: BookRequest) -> BookReply:
+        """The book of an asset as it is right now."""
+        pool, stream = self._asset(request.asset)
+        book, trust, why = stream.book, stream.trust, stream.liveness.why
+        proof = stream.prove() if book.is_live else Verdict.UNKNOWN
+        if proof is Verdict.MISMATCH and trust is Trust.LIVE:
+            # The next look at the books would say so; whoever asks need not wait for it.
+            trust, why = Trust.SUSPECT, "the book's hash is not the venue's"
+        carrier = pool.carrier_of(request.asset)
+        return BookReply(
+            replica=self._replica,
+            asset=request.asset,
+            market=stream.id("market"),
+            trust=trust.value,
+            why=why or pool.why_not(request.asset),
+            proof=proof.value,
+            epoch=stream.epoch,
+            seq=stream.seq,
+            source_time=book.source_time,
+            hash=book.hash,
+            tick_size=stream.facts.tick_size,
+            bids=book.bids(request.depth),
+            asks=book.asks(request.depth),
+            connection=carrier.id if carrier else None,
+        )
+
+    async def explain(self, request: ExplainRequest) -> ExplainReply:
+        """Why an asset is, or is not, live."""
+        pool, stream = self._asset(request.asset)
+        carrier = pool.carrier_of(request.asset)
+        wanted_by = [s for s in pool.interest.subscriptions.values() if request.asset in keys_of(s)]
+        return ExplainReply(
+            replica=self._replica,
+            asset=request.asset,
+            market=stream.id("market"),
+            trust=stream.trust.value,
+            words=explain(stream, carrier, wanted_by, pool.why_not(request.asset), time.time_ns()),
+            subscriptions=[s.id for s in wanted_by],
+            connection=carrier.id if carrier else None,
+            epoch=stream.epoch,
+            seq=stream.seq,
+            last_event_time=stream.last_data_time,
+            usual_pause_s=stream.liveness.usual_s,
+            history=list(stream.history),
+        )
+
+    def _asset(self, asset: str) -> tuple[Pool, AssetStream]:
+        for pool in self._pools:
+            if isinstance(stream := pool.streams.get(asset), AssetStream):
+                return pool, stream
+        raise ControlError(
+            404,
+            f"this gateway does not carry the asset {asset[:100]!r}: subscribe to it first",
+            field="asset",
+        )
+
     async def status(self, _request: StatusRequest) -> StatusReply:
         """How the gateway is doing."""
         pools, bus, outbox = list(self._pools), self._bus, self._outbox
@@ -162,6 +227,8 @@ class Verbs:
             reconnects=sum(pool.reconnects for pool in pools),
             last_reconnect_time=max((pool.last_reconnect_time or 0 for pool in pools), default=0) or None,
             restarts=self._supervisor.restarts,
+            trust=dict(Counter(s.trust.value for pool in pools for s in pool.asset_streams())),
+            checks=dict(sum((pool.checks for pool in pools), Counter[str]())),
             nats=NatsInfo(
                 connected=bus.is_connected,
                 url=bus.settings.shown_url,

@@ -71,6 +71,28 @@ class Assignment:
                 del self._keys[number]
         return released
 
+    def move(self, key: str, *, to_new: bool) -> tuple[int, int] | None:
+        """Give a key another carrier: the fullest other connection with room, or a new one.
+
+        Returns:
+            The old carrier and the new one; None if the key is not carried, or there is no other with room.  The
+            old one is gone from `connections` if it carries nothing any more.
+        """
+        old = self._carrier.get(key)
+        if old is None:
+            return None
+        others = [n for n in self._keys if n != old and self._room(n)]
+        if to_new:
+            new = self._open()
+        elif others:
+            new = min(others, key=lambda n: (self._room(n), n))
+        else:
+            return None
+        self.release([key])
+        self._keys[new].add(key)
+        self._carrier[key] = new
+        return old, new
+
     def _room(self, number: int) -> int:
         return self._capacity - len(self._keys[number])
 

@@ -111,14 +111,8 @@ class Cargo:
         return self._events + Counter({gap: self._past_gaps + gaps})
 
     def awaited(self, keys: Iterable[str]) -> list[str]:
-        """Those of the keys that will deliver; the streams of the quiet ones are live as they are."""
-        awaited: list[str] = []
-        for key in keys:
-            if not self._dialect.is_quiet(key):
-                awaited.append(key)
-            elif (stream := self.streams.get(key)) is not None:
-                stream.live = True
-        return awaited
+        """Those of the keys that will deliver; the others may be silent for ever."""
+        return [key for key in keys if not self._dialect.is_quiet(key)]
 
     @property
     def quiet_keys(self) -> Collection[str]:

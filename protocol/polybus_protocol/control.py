@@ -16,7 +16,7 @@ from .feeds.reading import UNREADABLE
 from .legacy import modernise
 from .wish import Wish
 
-VERBS = ("subscribe", "unsubscribe", "renew", "subscriptions", "status", "contract")
+VERBS = ("subscribe", "unsubscribe", "renew", "subscriptions", "status", "book", "explain", "contract")
 """What the service understands."""
 
 SERVICE = "polybus"
@@ -102,6 +102,22 @@ class StatusRequest(Request, kw_only=True):
     """How the gateway is doing."""
 
 
+class BookRequest(Request, kw_only=True):
+    """The book of an asset as it is right now."""
+
+    asset: Name
+    """Token id."""
+    depth: Annotated[int, Meta(ge=1)] | None = None
+    """Levels of each side, from the best; all if absent."""
+
+
+class ExplainRequest(Request, kw_only=True):
+    """Why an asset is, or is not, live."""
+
+    asset: Name
+    """Token id."""
+
+
 class ContractRequest(Request, kw_only=True):
     """What this gateway promises, as an AsyncAPI document."""
 
@@ -112,6 +128,8 @@ REQUESTS: dict[str, type[msgspec.Struct]] = {
     "renew": RenewRequest,
     "subscriptions": SubscriptionsRequest,
     "status": StatusRequest,
+    "book": BookRequest,
+    "explain": ExplainRequest,
     "contract": ContractRequest,
 }
 """The request of each verb."""

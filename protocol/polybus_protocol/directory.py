@@ -6,6 +6,8 @@ resolved elsewhere, a pair that was seen once is all there is to go by.
 
 from collections import OrderedDict
 
+from .proof import MarketFacts
+
 REMEMBERED_MARKETS = 200_000
 """Markets remembered at most, about 60 MB; the oldest goes first.  The venue lists fewer at a time."""
 
@@ -16,6 +18,7 @@ class MarketDirectory:
     def __init__(self) -> None:
         self._assets: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._market: dict[str, str] = {}
+        self._facts: dict[str, MarketFacts] = {}
 
     def learn(self, market: str, *assets: str) -> None:
         """Remember that these assets belong to the market; order is that of the first sight."""
@@ -27,6 +30,7 @@ class MarketDirectory:
         self._market.update(dict.fromkeys(new, market))
         if len(self._assets) > REMEMBERED_MARKETS:
             oldest, forgotten = self._assets.popitem(last=False)
+            self._facts.pop(oldest, None)
             for asset in forgotten:
                 if self._market.get(asset) == oldest:
                     del self._market[asset]
@@ -38,6 +42,10 @@ class MarketDirectory:
     def market_of(self, asset: str) -> str | None:
         """The market an asset is known to belong to."""
         return self._market.get(asset)
+
+    def facts_of(self, market: str) -> MarketFacts:
+        """What is known of a market that has passed by, shared by all who ask."""
+        return self._facts.setdefault(market, MarketFacts())
 
     def __len__(self) -> int:
         return len(self._assets)

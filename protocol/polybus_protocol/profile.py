@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from .backoff import BackoffPolicy
+from .liveness import Budgets
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -40,13 +41,21 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
     first_data_timeout_s: Seconds = 10.0
     """Seconds from the opening message to the first data on the connection."""
-    asset_timeout_s: Seconds = 30.0
-    """Seconds from asking for an asset to its first data; past it, the asset is reported as overdue."""
-    asset_silence_s: Seconds = 600.0
-    """Seconds a live asset may say nothing before a fresh snapshot of it is asked for.
+    asset_timeout_s: Seconds = 10.0
+    """Seconds from asking for an asset to its first data; past it the asset is overdue and asked for again.
 
-    Single assets freeze while their siblings go on (nautilus_trader issue 4901).
+    A snapshot comes within a second as a rule; 10 s leaves room for a frame of a hundred of them.
     """
+    asset_silence_s: Seconds = 600.0
+    """Seconds any asset may say nothing before a fresh snapshot of it is asked for.
+
+    Single assets freeze while their siblings go on (nautilus_trader issue 4901).  How long an asset may be
+    silent before it is looked at adapts to how often it speaks, up to this.
+    """
+    shortest_silence_s: Seconds = 15.0
+    """Seconds that even the busiest asset may say nothing before it is looked at."""
+    check_interval_s: Seconds = 1.0
+    """Seconds from one look at an asset's book, and at its silence, to the next."""
     dial_timeout_s: Seconds = 10.0
     """Seconds for DNS, TCP, TLS and the WebSocket handshake together."""
     frame_interval_s: Annotated[float, Meta(ge=0)] = 0.0
@@ -69,6 +78,14 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Longest message taken; the first one after subscribing holds all the requested books."""
 
     backoff: BackoffPolicy = BackoffPolicy()
+
+    @property
+    def budgets(self) -> Budgets:
+        """How long an asset may be silent: at first half of what a whole socket may be."""
+        longest_s = self.asset_silence_s
+        return Budgets(
+            min(self.shortest_silence_s, longest_s), min(self.data_timeout_s / 2, longest_s), longest_s
+        )
 
 
 PROFILES: Mapping[str, FeedProfile] = MappingProxyType(

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from .events import Level
+
 
 class Missing(msgspec.Struct):
     """An asset (on other feeds a market, topic, symbol or league) that is not where the request wanted it."""
@@ -74,7 +76,7 @@ class AssetInfo(msgspec.Struct):
     market: str | None
     """Its condition id; None where it is not known, or does not apply."""
     state: str
-    """`waiting` or `live`."""
+    """`waiting`, `live`, or on the market feed also `quiet`, `suspect` or `frozen`."""
     connection: str | None
     """Id of the connection that carries it; None for none."""
     events_received: int
@@ -277,6 +279,10 @@ class StatusReply(msgspec.Struct):
     """Nanoseconds since the epoch."""
     restarts: int
     """Restarts of actors by their supervisor."""
+    trust: dict[str, int]
+    """Assets of the market feed, by what may be believed of them (see `BookReply`)."""
+    checks: dict[str, int]
+    """What was checked and tried for them, and how often."""
     nats: NatsInfo
     """Our side of NATS."""
     streams: list[StreamInfo]
@@ -300,6 +306,81 @@ class ContractReply(msgspec.Struct):
     """What the gateway publishes, and what it can be asked."""
     components: dict[str, Any]
     """The messages and their schemas."""
+
+
+class BookReply(msgspec.Struct):
+    """The gateway's book of an asset, and what may be believed of it.
+
+    It holds every event of the asset's stream up to `epoch` and `seq`: whoever listens to the stream
+    goes on with the events after that.
+    """
+
+    replica: str
+    """The gateway that answers."""
+    asset: str
+    """Token id."""
+    market: str | None
+    """Condition id; None while it is not known."""
+    trust: str
+    """`waiting`, `live`, `quiet`, `suspect` or `frozen`; while `waiting` there are no levels."""
+    why: str | None
+    """What speaks against it; None if nothing does."""
+    proof: str
+    """What the venue's hash says of the whole book: `proved`, `unknown` or `mismatch`."""
+    epoch: int
+    """Of the asset's stream: its current epoch."""
+    seq: int
+    """Of the asset's stream: its last event."""
+    source_time: int | None
+    """Milliseconds since the epoch by the venue's clock, of the last event that changed the book."""
+    hash: str | None
+    """The venue's own hash of it."""
+    tick_size: str | None
+    """The price grid's step, in dollars per share; None while it is not known."""
+    bids: list[Level]
+    """Best (highest) price first."""
+    asks: list[Level]
+    """Best (lowest) price first."""
+    connection: str | None
+    """Id of the connection that carries it; None for none."""
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """Something that happened to a stream."""
+
+    time: int
+    """Nanoseconds since the epoch."""
+    what: str
+    """A sentence for people."""
+
+
+class ExplainReply(msgspec.Struct):
+    """Why an asset is, or is not, live."""
+
+    replica: str
+    """The gateway that answers."""
+    asset: str
+    """Token id."""
+    market: str | None
+    """Condition id; None while it is not known."""
+    trust: str
+    """See `BookReply`."""
+    words: list[str]
+    """The state of things in sentences, the gist first."""
+    subscriptions: list[str]
+    """Ids of the subscriptions that want the asset."""
+    connection: str | None
+    """Id of the connection that carries it; None for none."""
+    epoch: int
+    """Of the asset's stream: its current epoch."""
+    seq: int
+    """Of the asset's stream: its last event."""
+    last_event_time: int | None
+    """Nanoseconds since the epoch."""
+    usual_pause_s: float | None
+    """The longest pause between two events that is usual for the asset, in seconds; None while not known."""
+    history: list[Moment]
+    """The oldest first; old ones are forgotten."""
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
@@ -328,6 +409,8 @@ REPLIES: dict[str, type[msgspec.Struct]] = {
     "renew": RenewReply,
     "subscriptions": SubscriptionsReply,
     "status": StatusReply,
+    "book": BookReply,
+    "explain": ExplainReply,
     "contract": ContractReply,
 }
 """The reply of each verb."""

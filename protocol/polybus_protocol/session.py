@@ -11,28 +11,29 @@ nanoseconds since the epoch, for what is published.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
+from .asset_stream import AssetStream
 from .backoff import Verdict
 from .cargo import Cargo
 from .commons import Commons
 from .directory import MarketDirectory
-from .events import LOSSY_KINDS, Event, MarketEvent, TickSizeChange, Unknown, VenueMarketEvent
+from .events import LOSSY_KINDS, Book, Event, MarketEvent, Unknown, VenueMarketEvent
 from .feeds.dialect import Dialect, Proof
 from .feeds.reading import Aside, Meaning, Reply, Upstream, Word, stray_word, unknown
+from .inspection import Inspector
+from .liveness import Rung, Trust
 from .loss import concerned
 from .profile import FeedProfile
 from .sequence import ChannelSequence
-from .signals import Declined, Live, Overdue, Signal, Tapped
+from .signals import Declined, Doubtful, Live, Overdue, Signal, Tapped
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
 from .voice import Voice
 from .waits import Waits
-
-SILENCE_CHECKS = 4
-"""How many times within their budget the silence of single keys is looked at."""
+from .watch import LOOKS, Watch
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -52,6 +53,7 @@ class Session:
         commons: the streams that all connections of the feed share.
         directory: remembers the market and asset pairs that pass by.
         now: see the module.
+        checks: counts what the looks at the books found, over all sockets.
         cargo: what an earlier socket of the same connection carried; `resume` asks for it again.
     """
 
@@ -64,14 +66,13 @@ class Session:
         directory: MarketDirectory,
         now: float,
         cargo: Cargo | None = None,
+        checks: Counter[str] | None = None,
     ) -> None:
         self.state = State.FRESH
         self.ended: Ended | None = None
         self.cargo = cargo or Cargo(dialect)
         """The keys and the streams this connection carries."""
         self.streams = self.cargo.streams
-        self.has_data = False
-        """Whether any data has arrived; only that resets the backoff."""
         self.frames = 0
         """JSON frames received; words such as PONG are not among them."""
         self.duplicates = 0
@@ -80,17 +81,15 @@ class Session:
         """Events about keys this connection does not carry, such as mirrored `price_change` entries."""
         self.unknown: Counter[str] = Counter()
         """What could not be read, by kind."""
-        self.last_frame_at = now
-        self.last_data_at = now
 
-        self._profile = profile
         self._dialect = dialect
         self._connection = connection
         self._commons = commons
         self._directory = directory
         self._sequence = ChannelSequence()
-        self._opened_at = self._next_ping_at = self._next_check_at = now
-        self._expecting_since = now
+        self._watch = Watch(profile, now)
+        self._turn = 0
+        self._inspector = Inspector(directory, checks if checks is not None else Counter())
         self._waits = Waits(profile.asset_timeout_s)
         self._voice = Voice(dialect, profile.ids_per_frame)
         self._signals: list[Signal] = []
@@ -98,21 +97,23 @@ class Session:
 
     # --- what is wanted ----------------------------------------------------------------------------
 
-    def subscribe(self, wanted: Iterable[tuple[str, Stream | None]], now: float) -> None:
+    def subscribe(
+        self, wanted: Iterable[tuple[str, Stream | None]], now: float, time: int
+    ) -> list[Publication]:
         """Carry these keys, those that are carried already apart.
 
         Args:
             wanted: keys, each with its stream where the key is one.
             now: see the module.
+            time: see the module.
         """
         new = {key: stream for key, stream in wanted if key not in self.cargo.keys}
-        if new:
-            self._begin_with(new, now)
+        return self._begin_with(new, now, time) if new else []
 
-    def resume(self, now: float) -> None:
+    def resume(self, now: float, time: int) -> list[Publication]:
         """Ask for all that an earlier socket carried."""
-        if self.cargo.keys:
-            self._begin_with({key: self.streams.get(key) for key in self.cargo.keys}, now)
+        keys = self.cargo.keys
+        return self._begin_with({key: self.streams.get(key) for key in keys}, now, time) if keys else []
 
     def unsubscribe(self, keys: Iterable[str]) -> None:
         """Stop carrying these keys, and the streams that answer them; those not carried are skipped."""
@@ -136,6 +137,21 @@ class Session:
         return self._on(Input.DOUBTED, carried, reason, detail, now, time)
 
     @property
+    def has_data(self) -> bool:
+        """Whether any data has arrived; only that resets the backoff."""
+        return self._watch.has_data
+
+    @property
+    def last_frame_at(self) -> float:
+        """When the last frame arrived, by the caller's clock."""
+        return self._watch.frame_at
+
+    @property
+    def last_data_at(self) -> float:
+        """When the last data arrived, by the caller's clock."""
+        return self._watch.data_at
+
+    @property
     def is_authenticated(self) -> bool | None:
         """Whether the venue knows who we are; None where it need not, and while nothing tells."""
         match self._dialect.proof:
@@ -156,7 +172,8 @@ class Session:
         """
         if self.state is State.CLOSED:
             return []
-        self.last_frame_at = now
+        watch = self._watch
+        watch.frame_at = now
         if not frame.startswith((b"{", b"[")):
             frame = frame.strip()
             if not frame.startswith((b"{", b"[")):
@@ -180,13 +197,35 @@ class Session:
             if not stream.live:
                 publications += self._begin(key, stream, event, time)
             publications.append(stream.publish(event, time, connection))
-            self.has_data, self.last_data_at = True, now
+            watch.has_data, watch.data_at = True, now
             if key in taps and key in streams:
                 self._signals.append(Tapped((key,), event))
-            if event.__class__ is TickSizeChange:
-                # Old levels may be regrouped: nothing of this book counts until the next snapshot.
-                publications += self.resync([key], "tick_size_change", now, time)
+            if isinstance(stream, AssetStream) and (doubt := stream.absorb(event)) is not None:
+                publications += self.resync([key], doubt.reason, now, time, doubt.detail)
         return publications
+
+    def witnessed(self, key: str, book: Book, now: float, time: int) -> list[Publication]:
+        """What REST says of an asset's book: the start of an epoch that waits for one, else a second look."""
+        stream = self.streams.get(key)
+        if not isinstance(stream, AssetStream) or self.state is not State.OPEN:
+            return []
+        if not stream.live:
+            self._directory.learn(book.market, book.asset)
+            stream.facts = self._directory.facts_of(book.market)
+            book.origin = "witness"
+            begun = stream.begin(book, time, self._connection, "witness")
+            publications = [*begun, stream.publish(book, time, self._connection)]
+            stream.absorb(book)
+            # Only what comes after it is the stream's own word.
+            stream.inspected_seq = stream.epoch, stream.seq
+            return publications
+        if self._inspector.second_look(stream, book, now, time):
+            self._watch.refuted()
+            stream.liveness.climb_to(Rung.RESUBSCRIBED)
+            return self.resync([key], "frozen", now, time)
+        if stream.trust is Trust.QUIET:
+            self._watch.confirmed(now)
+        return []
 
     def end(self, reason: str, time: int, verdict: Verdict = Verdict.RETRY) -> list[Publication]:
         """The connection is over: every live stream it carried gets its gap.
@@ -209,28 +248,14 @@ class Session:
         publications: list[Publication] = []
         for due in [input_ for input_, at in self._deadlines().items() if now >= at]:
             is_end = due in (Input.NO_FRAME, Input.NO_DATA, Input.UNANSWERED)
-            details = (self._reason_for(due), Verdict.RETRY, time) if is_end else (now, time)
+            details = (self._watch.reason_for(due), Verdict.RETRY, time) if is_end else (now, time)
             publications += self._on(due, *details)
         return publications
 
-    def _deadlines(self) -> dict[Input, float]:
-        """When each input falls due, the gravest first."""
-        profile = self._profile
-        if self.state is State.PROVING:
-            return {Input.UNANSWERED: self._opened_at + profile.first_data_timeout_s}
-        if self.state is not State.OPEN:
-            return {}
-        deadlines = {
-            Input.NO_FRAME: max(self.last_frame_at, self._opened_at) + profile.silence_timeout_s,
-            Input.PING_DUE: self._next_ping_at,
-            Input.CHECK_DUE: self._next_check_at,
-        }
-        if self.cargo.expects_data:
-            patience_s = profile.data_timeout_s if self.has_data else profile.first_data_timeout_s
-            deadlines[Input.NO_DATA] = max(self.last_data_at, self._expecting_since) + patience_s
-        if (ask_at := self._waits.next_deadline()) is not None:
-            deadlines[Input.OVERDUE] = ask_at
-        return deadlines
+    def _deadlines(self) -> Mapping[Input, float]:
+        return self._watch.deadlines(
+            self.state, expects_data=self.cargo.expects_data, ask_at=self._waits.next_deadline()
+        )
 
     # --- what the caller should do -----------------------------------------------------------------
 
@@ -253,29 +278,26 @@ class Session:
         action: Callable[..., list[Publication]] = getattr(self, name)
         return action(*details)
 
-    def _prove(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
-        self._opened_at = now
+    def _prove(self, wanted: dict[str, Stream | None], now: float, time: int) -> list[Publication]:
+        self._watch.opened(now)
         self._voice.say(self._dialect.admission())
-        return self._note(wanted, now)
+        return self._note(wanted, now, time)
 
-    def _note(self, wanted: dict[str, Stream | None], _now: float) -> list[Publication]:
+    def _note(self, wanted: dict[str, Stream | None], _now: float, _time: int) -> list[Publication]:
         self.cargo.take(wanted)
         return []
 
-    def _open_noted(self, now: float) -> list[Publication]:
-        return self._open(dict.fromkeys(self.cargo.keys), now)
+    def _open_noted(self, now: float, time: int) -> list[Publication]:
+        return self._open(dict.fromkeys(self.cargo.keys), now, time)
 
-    def _open(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
-        self._opened_at = now
-        self._next_ping_at = now + self._profile.ping_interval_s
-        self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
-        self._expecting_since = now
+    def _open(self, wanted: dict[str, Stream | None], now: float, time: int) -> list[Publication]:
+        self._watch.opened(now)
         self._voice.open(wanted)
-        return self._carry(wanted, now)
+        return self._carry(wanted, now, time)
 
-    def _ask(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
+    def _ask(self, wanted: dict[str, Stream | None], now: float, time: int) -> list[Publication]:
         self._voice.ask(wanted)
-        return self._carry(wanted, now)
+        return self._carry(wanted, now, time)
 
     def _take_back(self, keys: Collection[str]) -> list[Publication]:
         self._voice.take_back(keys)
@@ -298,10 +320,10 @@ class Session:
         if self._dialect.has_snapshots:
             wanted = self.cargo.awaited(dict.fromkeys(key for own in keys for key in self.cargo.keys_of(own)))
             self._repeat(self._waits.doubted(wanted, now), now)
-        return gaps
+        return gaps + self._stand(keys, time)
 
     def _ping(self, now: float, _time: int) -> list[Publication]:
-        self._next_ping_at = now + self._profile.ping_interval_s
+        self._watch.pinged(now)
         self._voice.say(self._dialect.ping)
         return []
 
@@ -310,15 +332,19 @@ class Session:
         self._repeat(self._waits.due(now), now)
         return []
 
-    def _look_for_silence(self, now: float, time: int) -> list[Publication]:
-        self._next_check_at = now + self._profile.asset_silence_s / SILENCE_CHECKS
-        oldest = time - int(self._profile.asset_silence_s * 1e9)
-        silent = [
-            key
-            for key, stream in self.streams.items()
-            if key in self.cargo.keys and stream.live and 0 < (stream.last_data_time or 0) <= oldest
+    def _look(self, now: float, time: int) -> list[Publication]:
+        """Look at a part of the books."""
+        self._watch.looked(now)
+        self._turn = (self._turn + 1) % LOOKS
+        keys = list(self.streams)[self._turn :: LOOKS]
+        findings = self._inspector.look(keys, self.streams, now, time)
+        if findings.doubtful:
+            self._signals.append(Doubtful(tuple(findings.doubtful)))
+        return [
+            gap
+            for key, reason, detail in findings.resync
+            for gap in self.resync([key], reason, now, time, detail)
         ]
-        return self._ask_again(silent, "silent", None, now, time)
 
     def _break(self, reason: str, verdict: Verdict, time: int) -> list[Publication]:
         self.ended = Ended(reason, verdict)
@@ -328,38 +354,33 @@ class Session:
             for gap in stream.interrupt("connection_lost", time, detail=reason, connection=self._connection)
         ]
 
-    def _begin_with(self, wanted: dict[str, Stream | None], now: float) -> None:
+    def _begin_with(self, wanted: dict[str, Stream | None], now: float, time: int) -> list[Publication]:
         must_prove = self.state is State.FRESH and self._dialect.proof is Proof.ANSWERED
-        self._on(Input.ADMISSION_DUE if must_prove else Input.WANTED, wanted, now)
+        return self._on(Input.ADMISSION_DUE if must_prove else Input.WANTED, wanted, now, time)
 
     # --- their tools -------------------------------------------------------------------------------
 
-    def _carry(self, wanted: dict[str, Stream | None], now: float) -> list[Publication]:
+    def _carry(self, wanted: dict[str, Stream | None], now: float, time: int) -> list[Publication]:
         if not self.cargo.expects_data:
-            self._expecting_since = now
+            self._watch.expects(now)
         self.cargo.take(wanted)
         self._waits.asked(self.cargo.awaited(wanted), now)
-        return []
+        return self._stand(wanted, time)
+
+    def _stand(self, keys: Iterable[str], time: int) -> list[Publication]:
+        """Streams that may be silent for ever are live as soon as they are asked for."""
+        return [
+            closing
+            for key in keys
+            if self._dialect.is_quiet(key) and (stream := self.streams.get(key)) is not None
+            for closing in stream.begin(None, time, self._connection)
+        ]
 
     def _repeat(self, keys: Collection[str], now: float) -> None:
         self._voice.repeat(keys)
         self._waits.asked(keys, now)
         # The answer of a book at rest may be what came last, to the letter: it is no duplicate.
         self._last_frame = b""
-
-    def _reason_for(self, overdue: Input) -> str:
-        """Why a connection is given up whose deadline has passed."""
-        profile = self._profile
-        match overdue:
-            case Input.NO_FRAME:
-                return f"no frame at all for {profile.silence_timeout_s:g} s"
-            case Input.UNANSWERED:
-                return f"the venue has not accepted our credentials in {profile.first_data_timeout_s:g} s"
-            case _ if self.has_data:
-                return f"no data for {profile.data_timeout_s:g} s, though the socket is open"
-            case _:
-                seconds = profile.first_data_timeout_s
-                return f"no data at all since the subscription for {seconds:g} s, though the socket is open"
 
     # --- beside the hot path -----------------------------------------------------------------------
 
@@ -378,11 +399,15 @@ class Session:
         return self._publish_shared(stray, now, time)
 
     def _begin(self, key: str, stream: Stream, event: Event, time: int) -> list[Publication]:
+        if isinstance(event, MarketEvent) and isinstance(stream, AssetStream):
+            self._directory.learn(event.market, event.asset)
+            stream.facts = self._directory.facts_of(event.market)
+            if not isinstance(event, Book):
+                # Without a snapshot no book follows from it; it is passed on all the same.
+                return stream.ready(event, time, self._connection)
         if key in self.streams:
             self._tell_live(key)
-        if isinstance(event, MarketEvent):
-            self._directory.learn(event.market, event.asset)
-        return stream.begin(event, time, self._connection)
+        return stream.begin(event, time, self._connection, self._dialect.closed_by)
 
     def _adopt(self, key: str, event: Event) -> Stream | None:
         """The stream of an event that is none of the keys; None, and counted, if nobody wants it (any more)."""
@@ -413,7 +438,7 @@ class Session:
             return self._heed_count(aside, time)
         if isinstance(aside, Reply):
             if aside.meaning is Meaning.ADMITTED:
-                return self._on(Input.ADMITTED, now)
+                return self._on(Input.ADMITTED, now, time)
             if aside.meaning is Meaning.REJECTED:
                 reason = f"the venue does not accept the credentials ({aside.code}): check the account"
                 return self._on(Input.REJECTED, reason, Verdict.NEVER, time)
@@ -441,7 +466,7 @@ class Session:
             return self._heed(event, now, time)
         lost: list[Publication] = []
         if isinstance(event, VenueMarketEvent):
-            self.has_data, self.last_data_at = True, now
+            self._watch.has_data, self._watch.data_at = True, now
             self._directory.learn(event.market, *event.assets_ids)
         elif isinstance(event, Unknown):
             self.unknown[event.kind] += 1

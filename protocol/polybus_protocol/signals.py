@@ -20,6 +20,12 @@ class Overdue(msgspec.Struct, frozen=True):
     waited_s: float
 
 
+class Doubtful(msgspec.Struct, frozen=True):
+    """Signal: these assets need a second look, over REST, since the stream alone cannot tell."""
+
+    keys: tuple[str, ...]
+
+
 class Tapped(msgspec.Struct, frozen=True):
     """Signal: an event of keys that somebody wants a log line for."""
 
@@ -34,4 +40,4 @@ class Declined(msgspec.Struct, frozen=True):
     reason: str
 
 
-type Signal = Live | Overdue | Tapped | Declined
+type Signal = Live | Overdue | Doubtful | Tapped | Declined

@@ -35,7 +35,7 @@ class Input(enum.Enum):
     DOUBTED = "keys may have lost events: they need a fresh snapshot"
     PING_DUE = "it is time for the next PING"
     OVERDUE = "keys that were asked for have delivered nothing in time"
-    CHECK_DUE = "it is time to look for keys that fell silent"
+    CHECK_DUE = "it is time to look at the books, and for silence"
     NO_FRAME = "no frame arrived for too long, pongs included"
     NO_DATA = "no data arrived for too long, though some is expected"
     REFUSED = "the venue refused our last message"
@@ -59,7 +59,7 @@ TABLE: Mapping[tuple[State, Input], tuple[str, State]] = MappingProxyType(
         (State.OPEN, Input.DOUBTED): ("_ask_again", State.OPEN),
         (State.OPEN, Input.PING_DUE): ("_ping", State.OPEN),
         (State.OPEN, Input.OVERDUE): ("_report_overdue", State.OPEN),
-        (State.OPEN, Input.CHECK_DUE): ("_look_for_silence", State.OPEN),
+        (State.OPEN, Input.CHECK_DUE): ("_look", State.OPEN),
         (State.OPEN, Input.NO_FRAME): ("_break", State.CLOSED),
         (State.OPEN, Input.NO_DATA): ("_break", State.CLOSED),
         (State.OPEN, Input.REJECTED): ("_break", State.CLOSED),

@@ -1,19 +1,30 @@
 """One stream: the owner of `epoch` and `seq`, and the place where trust begins and ends.
 
 A stream outlives the connections that carry it.  Each break of trust opens a new epoch, whose first
-event is the gap; the epoch is *live* only from its first data.
+event is the gap; the epoch is *live* only from its first data, before which the gap is closed.
 """
 
-import enum
 from collections import Counter
 from collections.abc import Collection
 
 import msgspec
 
 from .events import Event, Gap, Unknown, encode_event, type_of
-from .subjects import FAMILIES, PREFIX, attribute_of, encode_token, ids_of, stream_key
+from .subjects import (
+    FAMILIES,
+    PREFIX,
+    WITHOUT_GAPS,
+    attribute_of,
+    encode_token,
+    ids_of,
+    last_token,
+    stream_key,
+)
 
 NS_PER_MS = 1_000_000
+
+ENDINGS = frozenset({"unsubscribed", "shutdown"})
+"""Reasons of gaps that end a stream: nobody waits for them to be closed."""
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -26,13 +37,16 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
-class Trust(enum.Enum):
-    """What a consumer may believe about a stream."""
+class GapLedger:
+    """The gaps of a gateway's streams, counted: what the roll-up tells."""
 
-    WAITING = "waiting"
-    """Asked for, or broken: no data in the current epoch yet."""
-    LIVE = "live"
-    """Data has arrived in the current epoch."""
+    def __init__(self) -> None:
+        self.opened: Counter[str] = Counter()
+        """By reason."""
+        self.closed: Counter[str] = Counter()
+        """By what closed them."""
+        self.open = 0
+        """Streams whose gap is open now."""
 
 
 class Channel:
@@ -56,10 +70,14 @@ class Stream:
         ids: the family's ids, None where one does not apply or is not known yet.
         remembered: the stream existed before this process, so it begins with a gap.
         prefix: of all subjects.
+        ledger: counts the gaps.
     """
 
     __slots__ = (
         "_channels",
+        "_gap_seq",
+        "_ledger",
+        "_opened",
         "_prefix",
         "epoch",
         "family",
@@ -78,6 +96,7 @@ class Stream:
         *,
         remembered: bool = False,
         prefix: str = PREFIX,
+        ledger: GapLedger | None = None,
     ) -> None:
         self.feed = feed
         self.family = family
@@ -88,6 +107,11 @@ class Stream:
         """Whether data has arrived in this epoch; the hot path looks at nothing else."""
         self.owed: str | None = "restart" if remembered else None
         """The reason of a gap that has not been announced on the proper subject yet."""
+        self._opened: Gap | None = None
+        """The gap that is open."""
+        self._gap_seq = 0
+        """The `seq` of the epoch's last gap: what came after it is lost trust if another gap opens."""
+        self._ledger = ledger or GapLedger()
         self._prefix = prefix
         self._channels: dict[type[Event] | str, Channel] = {}
 
@@ -104,15 +128,10 @@ class Stream:
     @property
     def announces_gaps(self) -> bool:
         """Whether a loss shows as a gap; on the others, which carry no data, only as a jump of `seq`."""
-        return self.family not in ("unknown", "system")
-
-    @property
-    def trust(self) -> Trust:
-        """What a consumer may believe right now."""
-        return Trust.LIVE if self.live else Trust.WAITING
+        return self.family not in WITHOUT_GAPS
 
     def counts(self) -> Counter[str]:
-        """How many events of each type were published, gaps included."""
+        """How many events of each type were published; gaps when they open."""
         counts: Counter[str] = Counter()
         self.add_counts(counts)
         return counts
@@ -149,21 +168,43 @@ class Stream:
         channel.last_time = received_time
         return Publication(channel.subject, encode_event(event), self, epoch, seq)
 
-    def begin(self, event: Event, received_time: int, connection: str | None) -> list[Publication]:
-        """The first data of an epoch is here: the stream is live from now on.
+    def begin(
+        self, event: Event | None, received_time: int, connection: str | None, closed_by: str = "data"
+    ) -> list[Publication]:
+        """Data that may be believed is here: the stream is live from now on.
+
+        Args:
+            event: that data, to be published next; None where the stream may be silent for ever, and being
+                asked for is all there is to it.
+            received_time: nanoseconds since the epoch.
+            connection: that brought it.
+            closed_by: what closes the gap, if one is open: a key of `CLOSED_BY`.
 
         Returns:
-            The gap that still has to be announced before the data; none as a rule.
+            What still has to be announced before the data: that the gap is closed, if one was open.
+        """
+        announcements = [] if event is None else self.ready(event, received_time, connection)
+        self.live = True
+        if self._opened is not None:
+            self._gap_seq = self.seq = self.seq + 1
+            gap = msgspec.structs.replace(self._opened, closed_by=closed_by)
+            announcements.append(self._gap(gap, self.epoch, self.seq, received_time, connection))
+            self._settle(closed_by)
+        return announcements
+
+    def ready(self, event: Event, received_time: int, connection: str | None) -> list[Publication]:
+        """Make the stream ready to publish an event, whether or not it may be believed.
+
+        Returns:
+            The gap that still has to be announced before it; none as a rule.
         """
         if self._is_incomplete:
             self._learn(ids_of(event))
-        announcements = []
         if self.owed is not None:
-            announcements = self._break(self.owed, received_time, None, connection)
-        elif self.epoch == 0:
+            return self._break(self.owed, received_time, None, connection)
+        if self.epoch == 0:
             self.epoch = max(1, received_time // NS_PER_MS)
-        self.live = True
-        return announcements
+        return []
 
     def interrupt(
         self, reason: str, now: int, *, detail: str | None = None, connection: str | None = None
@@ -180,7 +221,10 @@ class Stream:
             detail: a sentence for people.
             connection: the connection that is to blame.
         """
-        if not self.live and (self.owed is None or self.seq):
+        has_spoken = self.live or self.seq > self._gap_seq
+        if not has_spoken and (self.owed is None or self.seq):
+            if reason in ENDINGS and self._opened is not None:
+                self._settle(reason)
             return []
         return self._break(reason, now, detail, connection)
 
@@ -207,10 +251,22 @@ class Stream:
         gap = self._new_gap(reason, detail, last)
         # Milliseconds make an epoch number that rises over restarts with nothing to remember.
         self.epoch = max(self.epoch + 1, now // NS_PER_MS)
-        self.seq = 1
+        self.seq = self._gap_seq = 1
         self.live = False
         self.owed = reason if self._is_incomplete else None
-        return [self._gap(gap, self.epoch, 1, now, connection)]
+        if self._opened is None:
+            self._ledger.open += 1
+        self._opened = gap
+        self._ledger.opened[reason] += 1
+        publication = self._gap(gap, self.epoch, 1, now, connection)
+        if reason in ENDINGS:
+            self._settle(reason)
+        return [publication]
+
+    def _settle(self, by: str) -> None:
+        self._opened = None
+        self._ledger.open -= 1
+        self._ledger.closed[by] += 1
 
     def _new_gap(
         self, reason: str, detail: str | None, last: tuple[int | None, int | None, int | None]
@@ -233,13 +289,12 @@ class Stream:
     def _gap(self, gap: Gap, epoch: int, seq: int, now: int, connection: str | None) -> Publication:
         gap.epoch, gap.seq, gap.received_time, gap.connection = epoch, seq, now, connection
         channel = self._channels.get(Gap) or self._open_channel(gap)
-        channel.count += 1
+        channel.count += gap.closed_by is None
         return Publication(channel.subject, encode_event(gap), self, epoch, seq)
 
     def _open_channel(self, event: Event) -> Channel:
         # All feeds share the stream of unknown events, and there the last token is the feed.
-        if isinstance(event, Unknown):
-            subject = f"{self.key}.{encode_token(event.feed)}"
-            return self._channels.setdefault(event.feed, Channel(subject, type_of(event)))
-        type_ = type_of(event)
-        return self._channels.setdefault(type(event), Channel(f"{self.key}.{type_}", type_))
+        token = last_token(event)
+        kind = token if isinstance(event, Unknown) else type(event)
+        subject = f"{self.key}.{encode_token(token)}"
+        return self._channels.setdefault(kind, Channel(subject, type_of(event)))

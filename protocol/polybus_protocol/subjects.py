@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from .errors import SubjectError
-from .events import Event, Gap, Unknown, type_of
+from .events import Event, Gap, GapRollup, Unknown, type_of
 
 PREFIX = "polymarket.v1"
 """The default prefix; the version is an early token, so that two can run side by side."""
@@ -27,6 +27,7 @@ ABSENT = "_"
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "market": ("market", "asset"),
+        "books": ("market", "asset"),
         "user": ("account", "market"),
         "activity": ("event_slug", "market"),
         "price": ("class", "symbol"),
@@ -39,9 +40,13 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The ids between a family's name and the last token, in order.
 
-The last token is the event's type; for `control` it is the verb, for `unknown` the feed.
+The last token is the event's type; for `control` it is the verb, for `unknown` the feed, and the roll-up of gaps
+is said on `gap`.
 """
 
+
+WITHOUT_GAPS = frozenset({"books", "control", "system", "unknown"})
+"""The families whose streams announce no gap: they carry no data of the venue's, or repeat what others carry."""
 
 _ATTRIBUTES = {"class": "class_"}
 """Where an event's attribute cannot have the id's name, because Python keeps the word for itself."""
@@ -151,8 +156,14 @@ def subject_for(event: Event, prefix: str = PREFIX) -> str:
 
     `parse_subject(subject_for(event))` gives the event's family, ids and type back.
     """
-    last = event.feed if isinstance(event, Unknown) else type_of(event)
-    return str(Subject(family_of(event), ids_of(event), last, prefix))
+    return str(Subject(family_of(event), ids_of(event), last_token(event), prefix))
+
+
+def last_token(event: Event) -> str:
+    """The last token of an event's subject, before it is encoded."""
+    if isinstance(event, Unknown):
+        return event.feed
+    return type_of(Gap) if isinstance(event, GapRollup) else type_of(event)
 
 
 def family_of(event: Event) -> str:

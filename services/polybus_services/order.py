@@ -11,7 +11,7 @@ from collections import deque
 
 import msgspec
 
-from polybus_protocol.events import ConnectionState, Event, Gap, Notice, Unknown
+from polybus_protocol.events import ConnectionState, Event, Gap, GapRollup, LastBook, Notice, Unknown
 
 type Place = tuple[int, int]
 """Epoch and `seq`."""
@@ -22,7 +22,7 @@ LOST_ON_THE_WAY = frozenset({"backlog_overflow", "nats_connection_lost", "not_re
 ENDED = frozenset({"unsubscribed", "shutdown"})
 """Reasons of gaps that close a stream: whoever wants it next begins it anew."""
 
-OPENING = (Gap, ConnectionState, Notice, Unknown)
+OPENING = (Gap, ConnectionState, GapRollup, Notice, Unknown)
 """Events that may open an epoch: the last ones are of streams that carry no data and announce no gaps."""
 
 REMEMBERED_LOSSES = 8
@@ -97,10 +97,10 @@ class Follower:
             may_repeat: the message has an id, so it may say what was said before.
         """
         if isinstance(event, Gap):
-            self.gaps += 1
-        else:
+            self.gaps += event.closed_by is None
+        elif not isinstance(event, LastBook):
             self.events += 1
-        if event.seq == 0:  # a stream without numbers
+        if event.seq == 0 or isinstance(event, LastBook):  # what has no place in a sequence
             return None
         stream, now = subject.rpartition(".")[0], (event.epoch, event.seq)
         track = self._tracks.setdefault(stream, _Track())

@@ -14,6 +14,8 @@ from polybus_protocol.events import (
     CommentRemoved,
     ConnectionState,
     Gap,
+    GapRollup,
+    LastBook,
     LastTradePrice,
     MarketResolved,
     NewMarket,
@@ -57,6 +59,8 @@ TYPE_STYLES = {
     "reaction_removed": "bright_black",
     "sport_result": "bright_green",
     "gap": "bold red",
+    "gaps": "yellow",
+    "last_book": "cyan",
     "unknown": "yellow",
     "connection": "yellow",
     "notice": "yellow",
@@ -75,7 +79,9 @@ def event_line(event: AnyEvent) -> Text:
     line.append(_clock(event.received_time), style="dim")
     line.append(f"  {type_:{_TYPE_WIDTH}}  ", style=TYPE_STYLES.get(type_, ""))
     line.append(one_line(_ids(event)), style="dim")
-    line.append(f"  {summary(event)}", style="bold red" if isinstance(event, Gap) else "")
+    line.append(
+        f"  {summary(event)}", style="bold red" if isinstance(event, Gap) and not event.closed_by else ""
+    )
     return line
 
 
@@ -134,17 +140,26 @@ def _summary(event: AnyEvent) -> str:
             return f"{event.icon or event.reaction_type or '?'} on comment {event.comment_id} by {who}"
         case SportResult():
             return _game(event)
-        case Gap() | Unknown() | ConnectionState() | Notice():
+        case Gap() | Unknown() | ConnectionState() | Notice() | GapRollup():
             return _own(event)
         case _:
             return _market(event)
 
 
 def _market(
-    event: Book | PriceChange | LastTradePrice | TickSizeChange | BestBidAsk | NewMarket | MarketResolved,
+    event: Book
+    | LastBook
+    | PriceChange
+    | LastTradePrice
+    | TickSizeChange
+    | BestBidAsk
+    | NewMarket
+    | MarketResolved,
 ) -> str:
     match event:
-        case Book(bids=bids, asks=asks):
+        case LastBook(trust="waiting"):
+            return "no book that could be believed"
+        case Book(bids=bids, asks=asks) | LastBook(bids=bids, asks=asks):
             bid = top(bids[0].price, bids[0].size) if bids else "-"
             ask = top(asks[0].price, asks[0].size) if asks else "-"
             return f"bid {bid}  ask {ask}  ({len(bids)} + {len(asks)} levels)"
@@ -162,8 +177,10 @@ def _market(
             return f"{event.question or ''} -> {event.winning_outcome or '?'}"
 
 
-def _own(event: Gap | Unknown | ConnectionState | Notice) -> str:
+def _own(event: Gap | Unknown | ConnectionState | Notice | GapRollup) -> str:
     match event:
+        case Gap(closed_by=str(closed_by)):
+            return f"closed by {closed_by}, opened by {event.reason}"
         case Gap():
             before = "" if event.last_seq is None else f" after {event.last_epoch}/{event.last_seq}"
             lost = "" if event.lost is None else f", {event.lost} lost"
@@ -176,6 +193,9 @@ def _own(event: Gap | Unknown | ConnectionState | Notice) -> str:
             return f"{event.id} #{event.incarnation} {event.state}{reason}"
         case Notice():
             return f"{event.level}: {event.text}"
+        case GapRollup():
+            opened, closed = sum(event.opened.values()), sum(event.closed.values())
+            return f"{opened} opened, {closed} closed, {event.open} open now"
 
 
 def _order(event: Order) -> str:

@@ -71,7 +71,7 @@ class Deliveries(RuleBasedStateMachine):
             stream = self.streams[number]
             self.time += 1
             if not stream.live:
-                stream.begin(event(number), self.time, None)
+                publications += stream.begin(event(number), self.time, None)
             publications.append(stream.publish(event(number), self.time, None))
         self._put(publications)
 

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from polybus_protocol.control import VERBS
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.consumer import Refused
@@ -298,7 +299,7 @@ async def test_discovery(rig: Rig) -> None:
     assert ping["name"] == info["name"] == stats["name"] == "polybus"
     assert info["metadata"]["replica"] == "gw0"
     verbs = {endpoint["name"]: endpoint for endpoint in info["endpoints"]}
-    assert set(verbs) == {"subscribe", "unsubscribe", "renew", "subscriptions", "status", "contract"}
+    assert set(verbs) == set(VERBS)
     for verb, endpoint in verbs.items():
         assert endpoint["subject"] == f"polymarket.v1.control.{verb}"
         told = {

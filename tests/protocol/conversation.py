@@ -1,16 +1,18 @@
 """A session to talk with: the plumbing once, so that the tests read as conversations."""
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
+from polybus_protocol.asset_stream import AssetStream
 from polybus_protocol.cargo import Cargo
 from polybus_protocol.commons import Commons
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.door import DIALECTS
-from polybus_protocol.events import AnyEvent, Event, Gap, decode_event
+from polybus_protocol.door import DIALECTS, decode
+from polybus_protocol.events import AnyEvent, Book, Event, Gap, decode_event
 from polybus_protocol.feeds.credentials import Credentials
 from polybus_protocol.feeds.market import VENUE, MarketDialect
 from polybus_protocol.profile import PROFILES, FeedProfile
@@ -22,6 +24,7 @@ from polybus_protocol.subjects import ids_of, stream_key, subject_for
 M, N = "0x" + "a1" * 32, "0x" + "b2" * 32
 """Two markets, with two assets each."""
 M1, M2, N1, N2 = ("1" * 30, "2" * 30, "3" * 30, "4" * 30)
+FIRST = (M1, N1)
 MARKET_OF = {M1: M, M2: M, N1: N, N2: N}
 
 START = 1_750_000_000
@@ -45,6 +48,12 @@ class Conversation:
         self.streams: dict[str, Stream] = {}
         self.commons = Commons("market")
         self.directory = MarketDirectory()
+        self.checks: Counter[str] = Counter()
+        """What the looks at the books found."""
+        self.everything: list[AnyEvent] = []
+        """All that was published, in order."""
+        self.closings: list[AnyEvent] = []
+        """The gaps that closed."""
         self.now = 0.0
         self.incarnation = 0
         self.reconnects()
@@ -59,7 +68,9 @@ class Conversation:
         self.incarnation += 1
         dialect = MarketDialect()
         name = f"gw-market-1#{self.incarnation}"
-        self.session = Session(self.profile, dialect, name, self.commons, self.directory, self.now)
+        self.session = Session(
+            self.profile, dialect, name, self.commons, self.directory, self.now, checks=self.checks
+        )
 
     # --- what the owner does -----------------------------------------------------------------------
 
@@ -67,9 +78,13 @@ class Conversation:
         """Subscribe; a key's stream is made when it is wanted for the first time."""
         for key in keys:
             if key not in self.streams:
-                ids = (None, None) if key == VENUE else (None, key)
-                self.streams[key] = Stream("market", "market", ids, remembered=self.remembered)
-        self.session.subscribe([(key, self.streams[key]) for key in keys], self.now)
+                self.streams[key] = (
+                    Stream("market", "market", (None, None), remembered=self.remembered)
+                    if key == VENUE
+                    else AssetStream(None, key, self.profile.budgets, self.checks, remembered=self.remembered)
+                )
+        wanted = [(key, self.streams[key]) for key in keys]
+        self.said(self.session.subscribe(wanted, self.now, self.time))
 
     def drops(self, *keys: str) -> list[AnyEvent]:
         """Unsubscribe."""
@@ -113,6 +128,12 @@ class Conversation:
             elif self.now >= until:
                 return events
 
+    def witnesses(self, asset: str, at: int = 1, **fields: Any) -> list[AnyEvent]:
+        """Hear over REST what the book is."""
+        (event,) = decode("market", json.dumps([book(asset, at) | fields]))
+        assert isinstance(event, Book)
+        return self.published(self.session.witnessed(asset, event, self.now, self.time))
+
     # --- what comes of it --------------------------------------------------------------------------
 
     def says(self) -> list[Any]:
@@ -134,15 +155,21 @@ class Conversation:
         """The signals since the last look."""
         return self.session.take_signals()
 
+    def said(self, publications: list[Publication]) -> None:
+        """Check what came of asking; the tests that care look at the streams."""
+        self.published(publications)
+
     def published(self, publications: list[Publication]) -> list[AnyEvent]:
-        """The events of publications, read back as a consumer would."""
+        """The events of publications, read back as a consumer would; gaps that close are kept apart."""
         events: list[AnyEvent] = []
         for publication in publications:
             event = decode_event(publication.payload)
             assert publication.subject == subject_for(event)
             assert (publication.epoch, publication.seq) == (event.epoch, event.seq)
             assert event.received_time == self.time
-            events.append(event)
+            is_closing = isinstance(event, Gap) and event.closed_by is not None
+            self.everything.append(event)
+            (self.closings if is_closing else events).append(event)
         return events
 
 
@@ -172,6 +199,7 @@ class FeedConversation(Conversation):
         self.prices = {} if prices is None else prices
         self.commons = Commons(feed)
         self.directory = MarketDirectory()
+        self.everything, self.closings, self.checks = [], [], Counter()
         self.now = 0.0
         self.incarnation = 0
         self.reconnects()
@@ -194,11 +222,11 @@ class FeedConversation(Conversation):
             self.profile, self.dialect, name, self.commons, self.directory, self.now, self.cargo
         )
         self.session, self.streams = session, self.cargo.streams
-        session.resume(self.now)
+        self.said(session.resume(self.now, self.time))
 
     def wants(self, *keys: str) -> None:
         """Subscribe, now or with the next socket; the streams come with the first events."""
-        self.session.subscribe([(key, None) for key in keys], self.now)
+        self.said(self.session.subscribe([(key, None) for key in keys], self.now, self.time))
         self.cargo.take(dict.fromkeys(keys))
 
     def drops(self, *keys: str) -> list[AnyEvent]:
@@ -235,14 +263,16 @@ def written(frame: bytes | str | dict[str, Any] | list[Any]) -> bytes:
 
 
 def book(asset: str, at: int = 1) -> dict[str, Any]:
-    """A snapshot."""
-    level = {"price": "0.4", "size": "10"}
+    """A snapshot: a bid of the market's first asset, which is an ask of its second."""
+    bids, asks = (
+        ([{"price": "0.4", "size": "10"}], []) if asset in FIRST else ([], [{"price": "0.6", "size": "10"}])
+    )
     stamps = {"timestamp": str(START * 1000 + at), "hash": f"{at:040x}"}
     return {
         "market": MARKET_OF[asset],
         "asset_id": asset,
-        "bids": [level],
-        "asks": [],
+        "bids": bids,
+        "asks": asks,
         **stamps,
         "event_type": "book",
     }
@@ -251,7 +281,8 @@ def book(asset: str, at: int = 1) -> dict[str, Any]:
 def price_change(*assets: str, at: int = 1) -> dict[str, Any]:
     """Changed levels of assets of one market."""
     changes = [
-        {"asset_id": asset, "price": "0.4", "size": "7", "side": "BUY", "hash": f"{at:040x}"}
+        {"asset_id": asset, "size": "7", "hash": f"{at:040x}"}
+        | ({"price": "0.4", "side": "BUY"} if asset in FIRST else {"price": "0.6", "side": "SELL"})
         for asset in assets
     ]
     stamp = str(START * 1000 + at)

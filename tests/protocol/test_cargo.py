@@ -51,7 +51,7 @@ def test_a_key_that_is_a_stream() -> None:
     assert cargo.streams_of(M1) == []
 
 
-def test_quiet_keys_are_live_as_they_are() -> None:
+def test_quiet_keys_are_not_waited_for() -> None:
     """What may be silent for ever is not waited for."""
     cargo = Cargo(MarketDialect())
     venue = Stream("market", "market", (None, None))
@@ -59,7 +59,6 @@ def test_quiet_keys_are_live_as_they_are() -> None:
     cargo.take({VENUE: venue})
     expectations.append(cargo.expects_data)
     assert cargo.awaited([VENUE, M1]) == [M1]
-    assert venue.live
     cargo.take({M1: Stream("market", "market", (None, M1))})
     assert [*expectations, cargo.expects_data] == [False, False, True]
     assert cargo.quiet_keys == [VENUE]

@@ -114,9 +114,14 @@ def test_what_it_does_not_say_is_noticed() -> None:
 @pytest.mark.parametrize("verb", REQUESTS)
 def test_what_it_says_of_requests_is_so(verb: str) -> None:
     """A request with every field at its default is understood and allowed; one with a field too many is neither."""
-    usual = (
-        {"id": "x"} if verb in ("unsubscribe", "renew") else {"assets": ["1"]} if verb == "subscribe" else {}
-    )
+    usuals: dict[str, dict[str, Any]] = {
+        "unsubscribe": {"id": "x"},
+        "renew": {"id": "x"},
+        "subscribe": {"assets": ["1"]},
+        "book": {"asset": "1"},
+        "explain": {"asset": "1"},
+    }
+    usual = usuals.get(verb, {})
     defaults = {
         name: field["default"]
         for name, field in schema(f"requests/{verb}")["properties"].items()
@@ -232,7 +237,7 @@ def test_what_breaks_somebody_is_named(path: str, value: Any, named: str) -> Non
     ("path", "value"),
     [
         ("channels/new", {"address": "polymarket.v1.books", "messages": {}}),
-        ("operations/book", {"action": "receive", "channel": {}, "messages": []}),
+        ("operations/shiny", {"action": "receive", "channel": {}, "messages": []}),
         ("components/messages/new", {"payload": {"type": "object"}}),
         (f"{GAP}/properties/shiny", {"type": "integer"}),
         (f"{GAP}/properties/lost/type", "integer"),

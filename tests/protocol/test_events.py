@@ -42,6 +42,8 @@ def of_type(type_: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             return st.one_of([of_type(each) for each in types])
         case msgspec.inspect.ListType(item_type):
             return st.lists(of_type(item_type), max_size=3)
+        case msgspec.inspect.DictType(key_type, value_type):
+            return st.dictionaries(of_type(key_type), of_type(value_type), max_size=3)
         case msgspec.inspect.StructType(cls, fields):
             return st.builds(cls, **{field.name: of_type(field.type) for field in fields})
         case _:

@@ -181,7 +181,7 @@ def test_what_the_venue_left_out_is_a_gap(later: dict[str, int], lost: int) -> N
     assert isinstance(first, Gap)
     assert first.detail == f"the venue left out {lost} frames of the channel price.crypto"
     assert isinstance(event, PriceUpdate)
-    assert (event.epoch, event.seq) == (first.epoch, 2)
+    assert (event.epoch, event.seq) == (first.epoch, 3)
     assert talk.tells() == [Live(BTC)]
     assert [stream.live for stream in talk.streams.values()] == [True, True, False]
     assert talk.says() == []
@@ -220,7 +220,7 @@ def test_a_reconnect_proves_and_asks_again() -> None:
     talk.hears(AUTHED)
     assert [each["filter"]["symbol"] for each in talk.says()[0]["subscriptions"]] == ["btcusd", "ethusd"]
     (event,) = talk.hears(price(1))
-    assert (event.seq, event.connection) == (2, "gw-polybolt-1#2")
+    assert (event.seq, event.connection) == (3, "gw-polybolt-1#2")
 
 
 def test_an_exchange_may_be_closed() -> None:
@@ -355,7 +355,7 @@ def test_a_doubt_is_only_announced() -> None:
     assert gaps_of(talk.hears(broken)) == [f"user.main.{A}.gap: undecodable_frame"]
     assert talk.says() == []
     (event,) = talk.hears(fill(A))
-    assert event.seq == 2
+    assert event.seq == 3
 
 
 def test_a_stream_that_was_there_before_begins_with_a_gap() -> None:
@@ -462,9 +462,9 @@ def test_a_topic_that_says_nothing_is_asked_for_again() -> None:
     talk.hears(activity(A))
     talk.says()
     talk.tells()
-    talk.waits(30, hearing=written(activity(A)))
+    talk.waits(10, hearing=written(activity(A)))
     assert asked(talk) == ["unsubscribe crypto_prices/*", "subscribe crypto_prices/*"]
-    assert talk.tells() == [Overdue("crypto_prices/*", 30)]
+    assert talk.tells() == [Overdue("crypto_prices/*", 10)]
 
 
 def test_the_empty_frame_is_the_pong() -> None:

@@ -148,6 +148,8 @@ class Ledger:
         self.reopens = reopens
         self.ended: set[str] = set()
         """Streams whose last event was a gap."""
+        self.opened: set[str] = set()
+        """Streams whose gap is open."""
 
     def enter(self, key: str, event: AnyEvent) -> None:
         """Take in one event; each breach of order is an assertion."""
@@ -159,9 +161,12 @@ class Ledger:
             assert before is None or told, "a later epoch begins with a gap"
         else:
             assert event.seq == before[1] + 1
-            assert not isinstance(event, Gap), "a gap opens an epoch"
+            is_closing = isinstance(event, Gap) and event.closed_by is not None
+            assert is_closing or not isinstance(event, Gap), "a gap opens an epoch"
+            assert not is_closing or key in self.opened, "only a gap that is open can be closed"
         self.last[key] = (event.epoch, event.seq)
         if isinstance(event, Gap):
+            (self.opened.add if event.closed_by is None else self.opened.discard)(key)
             self.ended.add(key)
         else:
             self.ended.discard(key)
@@ -215,9 +220,10 @@ def test_whatever_happens(
     talk, venue, ledger = SteppingConversation(remembered=remembered), Venue(), Ledger()
     for step, argument in beginning + steps:
         was_closed = talk.session.state is State.CLOSED
-        session = talk.session
+        session, told = talk.session, len(talk.everything)
 
-        events = take(talk, step, argument)
+        take(talk, step, argument)
+        events = talk.everything[told:]
 
         for event in events:
             ledger.enter(stream_of(event), event)
@@ -469,7 +475,9 @@ def test_whatever_happens_on_a_feed(feed: str, data: st.DataObject) -> None:
     wanted: set[str] = set()
     for step, argument in beginning + steps:
         was_closed = talk.session.state is State.CLOSED
-        events = take_on_feed(talk, step, argument)
+        told = len(talk.everything)
+        take_on_feed(talk, step, argument)
+        events = talk.everything[told:]
         for event in events:
             ledger.enter(stream_of(event), event)
         if step == "wants":

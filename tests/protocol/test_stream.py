@@ -2,12 +2,13 @@
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_protocol.events import AnyEvent, Book, Gap, LastTradePrice, Unknown, decode_event
-from polybus_protocol.stream import Publication, Stream, Trust
+from polybus_protocol.stream import Publication, Stream
 
 from .conversation import M1, START, M
 
@@ -38,10 +39,9 @@ def test_first_data_begins_an_epoch_without_a_gap() -> None:
     """A stream that never had data has nothing to lose; its epoch is the time in milliseconds."""
     stream = Stream("market", "market", (None, M1))
     assert stream.interrupt("connection_lost", NOW) == []
-    assert stream.trust.value == "waiting"
+    assert not stream.live
 
     (first,) = heard(stream, NOW + 5 * MS)
-    assert stream.trust.value == "live"
     assert first.subject == f"polymarket.v1.market.{M}.{M1}.book"
     event = read(first)
     assert (event.epoch, event.seq) == (NOW // MS + 5, 1)
@@ -66,14 +66,16 @@ def test_order_whatever_the_clock_does(steps: list[tuple[str, int]]) -> None:
     for before, after in pairwise(published):
         if after.epoch == before.epoch:
             assert after.seq == before.seq + 1
-            assert not isinstance(after, Gap)
+            closes = isinstance(before, Gap) and before.closed_by is None
+            assert closes == (isinstance(after, Gap) and after.closed_by == "data")
         else:
             assert after.epoch > before.epoch
             assert after.seq == 1
             assert isinstance(after, Gap)
             assert (after.last_epoch, after.last_seq) == (before.epoch, before.seq)
             assert after.last_received_time == before.received_time
-    assert sum(stream.counts().values()) == len(published)
+    closings = [event for event in published if isinstance(event, Gap) and event.closed_by]
+    assert sum(stream.counts().values()) == len(published) - len(closings)
 
 
 def test_a_gap_is_told_once() -> None:
@@ -84,10 +86,13 @@ def test_a_gap_is_told_once() -> None:
     event = read(gap)
     assert isinstance(event, Gap)
     assert (event.market, event.asset, event.reason, event.detail) == (M, M1, "connection_lost", "closed")
-    assert stream.trust is Trust.WAITING
+    assert not stream.live
     assert stream.interrupt("resync", NOW + 2 * MS) == []
-    (data,) = heard(stream, NOW + 3 * MS)
-    assert (data.epoch, data.seq) == (gap.epoch, 2)
+    closing, data = heard(stream, NOW + 3 * MS)
+    assert read(closing) == msgspec.structs.replace(
+        event, closed_by="data", seq=2, received_time=NOW + 3 * MS
+    )
+    assert (data.epoch, data.seq) == (gap.epoch, 3)
 
 
 def test_after_a_restart_the_gap_is_told_twice() -> None:
@@ -99,16 +104,19 @@ def test_after_a_restart_the_gap_is_told_twice() -> None:
     for later in (1, 2, 3):
         assert stream.interrupt("connection_lost", NOW + later * MS) == []
 
-    proper, data = heard(stream, NOW + 9 * MS)
-    assert (proper.subject, data.subject) == (
-        f"polymarket.v1.market.{M}.{M1}.gap",
-        f"polymarket.v1.market.{M}.{M1}.book",
-    )
+    proper, closing, data = heard(stream, NOW + 9 * MS)
+    assert [
+        each.subject.rpartition(f"polymarket.v1.market.{M}.{M1}.")[2] for each in (proper, closing, data)
+    ] == [
+        "gap",
+        "gap",
+        "book",
+    ]
     gap = read(proper)
     assert isinstance(gap, Gap)
     assert (gap.market, gap.reason, gap.seq) == (M, "restart", 1)
     assert (gap.last_epoch, gap.last_seq) == (early.epoch, early.seq)
-    assert (data.epoch, data.seq) == (proper.epoch, 2)
+    assert (data.epoch, data.seq) == (proper.epoch, 3)
     assert proper.epoch > early.epoch
 
     (broken,) = stream.interrupt("connection_lost", NOW + 10 * MS)
@@ -119,13 +127,13 @@ def test_after_a_restart_the_gap_is_told_twice() -> None:
 def test_a_remembered_stream_never_begins_without_its_gap(market: str | None) -> None:
     """Also if nobody announced the restart before the data came, or if its market is known all along."""
     stream = Stream("market", "market", (market, M1), remembered=True)
-    gap, data = heard(stream)
-    assert gap.subject == f"polymarket.v1.market.{M}.{M1}.gap"
-    assert (data.epoch, data.seq) == (gap.epoch, 2)
+    gap, closing, data = heard(stream)
+    assert gap.subject == closing.subject == f"polymarket.v1.market.{M}.{M1}.gap"
+    assert (data.epoch, data.seq) == (gap.epoch, 3)
 
     known = Stream("market", "market", (M, M1), remembered=True)
     assert [publication.subject for publication in known.interrupt("restart", NOW)] == [gap.subject]
-    assert len(heard(known, NOW + MS)) == 1
+    assert len(heard(known, NOW + MS)) == 2
 
 
 def test_the_prefix_is_that_of_all_subjects() -> None:

@@ -24,6 +24,7 @@ from polybus_protocol.events import Book, ConnectionState, Gap, NewMarket, Notic
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import (
     FAMILIES,
+    WITHOUT_GAPS,
     control_subject,
     decode_token,
     encode_token,
@@ -145,7 +146,7 @@ def gap_with(ids: dict[str, str | None]) -> Gap:
     return msgspec.convert({"type": "gap", "feed": "feed", "reason": "resync"} | ids, Gap)
 
 
-LOSING = sorted(set(FAMILIES) - {"system", "control", "unknown"})
+LOSING = sorted(set(FAMILIES) - WITHOUT_GAPS)
 """The families whose streams announce a loss."""
 
 

@@ -62,6 +62,8 @@ class StreamRecord:
         self.lost: list[tuple[Place, Place]] = []
         """What loss gaps cover: from after the one place to the other."""
         self.faults: list[str] = []
+        self.opened: dict[str, Any] | None = None
+        """The gap that is open."""
         self.was_away = False
         """The consumer itself was cut off, and may have missed what was published meanwhile."""
         self._ended = False
@@ -69,7 +71,7 @@ class StreamRecord:
     @property
     def gaps(self) -> list[dict[str, Any]]:
         """The gaps, in order."""
-        return [event for event in self.events if event["type"] == "gap"]
+        return [event for event in self.events if event["type"] == "gap" and event["closed_by"] is None]
 
     @property
     def reasons(self) -> list[str]:
@@ -82,8 +84,11 @@ class StreamRecord:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the last thing heard is data: nothing since says that something is wrong."""
-        return bool(self.events) and self.events[-1]["type"] != "gap"
+        """Whether nothing since the last gap that opened is still wrong: it was closed again."""
+        if not self.events or self.opened is not None:
+            return False
+        last = self.events[-1]
+        return last["type"] != "gap" or last["closed_by"] is not None
 
     def take(self, event: dict[str, Any], *, may_repeat: bool = False) -> None:
         """Judge one event and remember it; a repetition is counted, and forgotten."""
@@ -94,9 +99,11 @@ class StreamRecord:
         self.events.append(event)
         if self.was_away and last is not None and place > last:
             # A jump here is our own loss; that it shows at all is the promise.
-            self.was_away, self.last = False, place
+            self.was_away, self.last, self.opened = False, place, None
             return
-        if event["type"] == "gap" and event["lost"] is not None:
+        if event["type"] == "gap" and event["closed_by"] is not None:
+            self._take_closing(event, place)
+        elif event["type"] == "gap" and event["lost"] is not None:
             self._take_loss(event, place)
         elif last is not None and place <= last:
             if any(after < place <= up_to for after, up_to in self.lost):
@@ -110,6 +117,7 @@ class StreamRecord:
         elif place[1] != 1:
             self._blame(place, "is not the first of its epoch, and what came before is missing")
         elif last is not None and event["type"] == "gap":
+            self.opened = None if event["reason"] == "unsubscribed" else event
             if event["reason"] != "restart" and (event["last_epoch"], event["last_seq"]) != last:
                 told = event["last_epoch"], event["last_seq"]
                 self._blame(place, f"is a gap that says {told} was the last, which is not so")
@@ -117,6 +125,15 @@ class StreamRecord:
             self._blame(place, "begins an epoch without a gap")
         self.last = max(place, last or place)
         self._ended = event.get("reason") == "unsubscribed"
+
+    def _take_closing(self, gap: dict[str, Any], place: Place) -> None:
+        if self.last is not None and (place[0], place[1] - 1) != self.last:
+            self._blame(place, "closes a gap, and does not follow")
+        if self.opened is not None and self.opened["reason"] != gap["reason"]:
+            self._blame(
+                place, f"closes a gap of the reason {gap['reason']}, and the one that is open has another"
+            )
+        self.opened = None
 
     def _take_loss(self, gap: dict[str, Any], place: Place) -> None:
         after = (gap["last_epoch"] or 0, gap["last_seq"] or 0)
@@ -136,7 +153,12 @@ class Consumer:
         self.prefix = prefix
         self.streams: dict[str, StreamRecord] = {}
         self.system: list[dict[str, Any]] = []
+        """What connections went through."""
+        self.notices: list[dict[str, Any]] = []
+        """What else the gateway said of itself."""
         self.unknown: list[dict[str, Any]] = []
+        self.last_books: dict[str, dict[str, Any]] = {}
+        """By asset."""
         self.received = 0
         self.payloads: list[str] = []
         """All payloads, as they came."""
@@ -156,7 +178,9 @@ class Consumer:
         if breach := fault_of_event(message.subject, self.prefix, event):
             self.breaches.append(breach)
         if family.startswith("system"):
-            self.system.append(event)
+            (self.system if event["type"] == "connection" else self.notices).append(event)
+        elif family.startswith("books"):
+            self.last_books[event["asset"]] = event
         elif family.startswith("unknown"):
             self.unknown.append(event | {"subject": message.subject})
         else:
@@ -211,6 +235,9 @@ class Consumer:
             family = key.removeprefix(f"{self.prefix}.").partition(".")[0]
             stream = self.stream_of(key)
             for event in record.events:
+                # What was read over REST, the feed has not said.
+                if event.get("origin") == "witness":
+                    continue
                 if event["type"] != "gap" and feed == (
                     event["feed"] if family == "price" else FEED_OF[family]
                 ):

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..control import REQUESTS, SERVICE, VERBS
 from ..errors import CODES
-from ..events import Event, Gap, Unknown
+from ..events import Event, Gap, GapRollup, Unknown
 from ..legacy import CHANNELS, DELIVERY, FIELDS, TYPES
 from ..replies import REPLIES, ErrorReply
-from ..subjects import ABSENT, FAMILIES, PREFIX, attribute_of, control_subject
+from ..subjects import ABSENT, FAMILIES, PREFIX, WITHOUT_GAPS, attribute_of, control_subject
 from . import words
 from .schemas import EVENTS, components
 
@@ -113,11 +113,10 @@ def _places(event: type[Event], prefix: str) -> list[tuple[str, Json, str]]:
     if event is Unknown:
         return [("unknown", _channel(event, "unknown", "{feed}", prefix), type_)]
     families = (
-        [family for family, ids in FAMILIES.items() if ids and all(_has(event, id_) for id_ in ids)]
-        if event is Gap
-        else [event.family]
+        [family for family in FAMILIES if family not in WITHOUT_GAPS] if event is Gap else [event.family]
     )
-    return [(f"{family}_{type_}", _channel(event, family, type_, prefix), type_) for family in families]
+    last = str(Gap.__struct_config__.tag) if event is GapRollup else type_
+    return [(f"{family}_{type_}", _channel(event, family, last, prefix), type_) for family in families]
 
 
 def _has(event: type[Event], id_: str) -> bool:

@@ -31,6 +31,7 @@ from .market import (
     Book,
     Change,
     FeeSchedule,
+    LastBook,
     LastTradePrice,
     Level,
     MarketEvent,
@@ -44,12 +45,14 @@ from .market import (
 from .price import PRICE_EVENTS, PriceEvent, PricePoint, PriceQuote, PriceSnapshot, PriceUpdate
 from .sports import SPORTS_EVENTS, EventState, SportResult
 from .system import (
+    CLOSED_BY,
     GAP_REASONS,
     LOSSY_KINDS,
     MAX_RAW_CHARS,
     UNKNOWN_KINDS,
     ConnectionState,
     Gap,
+    GapRollup,
     Notice,
     Unknown,
 )
@@ -57,6 +60,7 @@ from .user import USER_EVENTS, MakerOrder, Order, Trade, UserEvent
 
 __all__ = [
     "ACTIVITY_EVENTS",
+    "CLOSED_BY",
     "COMMENTS_EVENTS",
     "GAP_REASONS",
     "LOSSY_KINDS",
@@ -80,6 +84,8 @@ __all__ = [
     "EventState",
     "FeeSchedule",
     "Gap",
+    "GapRollup",
+    "LastBook",
     "LastTradePrice",
     "Level",
     "MakerOrder",
@@ -118,6 +124,7 @@ AnyEvent = (
     | BestBidAsk
     | NewMarket
     | MarketResolved
+    | LastBook
     | Order
     | Trade
     | ActivityTrade
@@ -133,6 +140,7 @@ AnyEvent = (
     | Gap
     | Unknown
     | ConnectionState
+    | GapRollup
     | Notice
 )
 """Every event polybus publishes."""

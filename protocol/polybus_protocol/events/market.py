@@ -47,7 +47,8 @@ class MarketEvent(Event):
 class Book(MarketEvent, tag="book"):
     """A full snapshot of one asset's book: replace the local book by it.
 
-    Sent by the venue once after subscribing, and after every trade that touched the book.
+    Sent by the venue once after subscribing, and after every trade that touched the book.  A change with an
+    older `source_time` that comes after it is in it already.
     """
 
     bids: list[Level]
@@ -64,6 +65,29 @@ class Book(MarketEvent, tag="book"):
     """Shares; the venue's models allow it, the feed was not seen to send it."""
     neg_risk: bool | None = None
     """Whether the market is one of a set of which one wins; not seen on the feed either."""
+    origin: str | None = None
+    """`witness` where the book was read over REST because the stream brought none; None from the stream."""
+
+
+class LastBook(MarketEvent, tag="last_book"):
+    """The gateway's own book of one asset as it was after the event of this `epoch` and `seq`.
+
+    Kept one per subject, so that whoever comes late reads it and goes on with the events that follow.  It has no
+    place in the sequence of its own subject: `epoch` and `seq` are those of the asset's stream.
+    """
+
+    family: ClassVar[str] = "books"
+
+    trust: str
+    """What may be believed: `live`, `quiet`, `suspect`, `frozen`; or `waiting`, with no levels."""
+    bids: list[Level]
+    """Best (highest) price first."""
+    asks: list[Level]
+    """Best (lowest) price first."""
+    hash: str | None = None
+    """The venue's hash of this book, where its last event had one."""
+    tick_size: str | None = None
+    """The price grid's step, in dollars per share; None while it is not known."""
 
 
 class PriceChange(MarketEvent, tag="price_change"):

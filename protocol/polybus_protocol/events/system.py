@@ -9,13 +9,16 @@ from .base import Event
 
 
 class Gap(Event, tag="gap"):
-    """Events may be missing here: trust ends, until the next `book` where the stream has books.
+    """Events may be missing here: trust ends with a gap that opens, and is back with one that closes it.
 
-    A gap is the first event (`seq` 1) of a new epoch, in order with the data, and `last_epoch` and
+    A gap that opens is the first event (`seq` 1) of a new epoch, in order with the data, and `last_epoch` and
     `last_seq` name the last event before it.  The one exception is loss between us and NATS
     (`reason` `backlog_overflow` and `nats_connection_lost`): there the gap stands in the place, and
     carries the `seq`, of the last event that may be lost, and `lost` says how many those are; so does
     `not_recorded`, for what only a replay lacks.
+
+    A gap that closes has `closed_by` and repeats the reason and the last event of the one that opened;
+    what is trusted again comes right after it.
     """
 
     feed: str
@@ -32,6 +35,8 @@ class Gap(Event, tag="gap"):
     """Nanoseconds since the epoch."""
     lost: int | None = None
     """How many events are affected, where that is known."""
+    closed_by: str | None = None
+    """None for a gap that opens; else what brought trust back, one of `CLOSED_BY`."""
     market: str | UnsetType | None = UNSET
     """Condition id.  The ids in a gap are those of its subject; a payload has no others."""
     asset: str | UnsetType | None = UNSET
@@ -58,6 +63,8 @@ GAP_REASONS = {
     "connection_lost": "the connection that carried the stream ended",
     "resync": "a fresh snapshot was asked for",
     "silent": "nothing arrived for longer than the asset's silence budget, so a snapshot was asked for",
+    "frozen": "the venue's REST book moved on and the stream did not, so a snapshot was asked for",
+    "book_mismatch": "the book kept disagreeing with what the venue says of it, so a snapshot was asked for",
     "undecodable_frame": "a frame arrived that may have concerned the stream and could not be read",
     "tick_size_change": "the price grid changed: levels of the old grid no longer count",
     "upstream_loss": "by the venue's own numbering, frames were left out or never reached us",
@@ -69,6 +76,14 @@ GAP_REASONS = {
     "not_recorded": "NATS took events in, but JetStream may not have stored them: the record lacks them",
 }
 """Why trust in a stream ends."""
+
+CLOSED_BY = {
+    "snapshot": "a fresh snapshot of the book came on the stream",
+    "witness": "the book was read over REST, because the stream brought none",
+    "sequence": "data came, numbered by the venue, so that the next loss will show",
+    "data": "data came; what was lost stays lost",
+}
+"""What brings trust back."""
 
 
 class Unknown(Event, tag="unknown"):
@@ -129,6 +144,24 @@ class ConnectionState(Event, tag="connection"):
     """How many assets, or on other feeds keys, it carries."""
     retry_in_s: float | None = None
     """Seconds until the next dial; None where none is due."""
+
+
+class GapRollup(Event, tag="gaps"):
+    """How many gaps opened and closed since the last of these (on the `system` subject).
+
+    Said at most once a second, and only when there is something to say.
+    """
+
+    family: ClassVar[str] = "system"
+
+    replica: str
+    """The gateway that says so."""
+    opened: dict[str, int]
+    """Gaps that opened, by reason (see `GAP_REASONS`)."""
+    closed: dict[str, int]
+    """Gaps that closed, by what closed them (see `CLOSED_BY`)."""
+    open: int
+    """Streams whose gap is open now."""
 
 
 class Notice(Event, tag="notice"):

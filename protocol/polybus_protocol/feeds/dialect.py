@@ -73,6 +73,11 @@ class Dialect(Protocol):
     def has_snapshots(self) -> bool:
         """Whether asking for a key again brings a snapshot; where it does not, a doubt is only announced."""
 
+    @property
+    @abstractmethod
+    def closed_by(self) -> str:
+        """What brings trust back after a gap: a key of `CLOSED_BY`."""
+
     @abstractmethod
     def is_quiet(self, key: str) -> bool:
         """Whether a key may be silent for ever without anything being wrong."""
@@ -117,6 +122,7 @@ class Manners:
 
     proof: Proof = Proof.NONE
     has_snapshots: bool = False
+    closed_by: str = "data"
     quiet_keys: frozenset[str] = frozenset()
     """Keys that may be silent for ever."""
     repeated: int = 0

@@ -108,6 +108,7 @@ class PolyboltDialect(Manners):
     """Optional: the server pings by itself, below the frames.  The answer shows that it still reads us."""
     proof: Proof = Proof.ANSWERED
     has_snapshots: bool = True
+    closed_by: str = "sequence"
     words: Mapping[bytes, Word] = MappingProxyType({b"": Word.IDLE})
     """There are no words here."""
 

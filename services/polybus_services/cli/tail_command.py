@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from rich.text import Text
 
 from polybus_protocol.asking import EVENT_TYPES
-from polybus_protocol.events import AnyEvent, decode_event, type_of
+from polybus_protocol.events import AnyEvent, LastBook, decode_event, type_of
 from polybus_services.cli.control_commands import DURATION
 from polybus_services.cli.sights import SEEN, sight_options, subjects_seen
 from polybus_services.cli.support import (
@@ -194,6 +194,7 @@ class Viewer:
         jump = self.follower.see(message.subject, event, may_repeat=may_repeat)
         if jump is not None and self._in_order:
             self._output.jump(jump)
-        if not self._types or type_of(event) in self._types:
+        # A last book repeats what its stream said: it is for who asks for it.
+        if type_of(event) in self._types or (not self._types and not isinstance(event, LastBook)):
             self.shown += 1
             self._output.event(message, event)

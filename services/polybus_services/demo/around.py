@@ -87,7 +87,7 @@ def feed_of(event: AnyEvent) -> str | None:
     if isinstance(event, Gap | Unknown | PriceUpdate | PriceSnapshot):
         return event.feed
     family = family_of(event)
-    return None if family == "system" else _FEED_OF_FAMILY.get(family, family)
+    return None if family in ("system", "books") else _FEED_OF_FAMILY.get(family, family)
 
 
 class Watcher:

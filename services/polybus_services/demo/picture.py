@@ -104,8 +104,9 @@ class Picture:
             self.unknown += 1
             return
         if isinstance(event, Gap):
-            row_of_feed.gaps += 1
-            self.gaps[feed, event.reason] += 1
+            opens = event.closed_by is None
+            row_of_feed.gaps += opens
+            self.gaps[feed, event.reason] += opens
         else:
             row_of_feed.events += 1
         if feed == "market":
@@ -130,7 +131,7 @@ class Picture:
         if self._trust.get(asset) == "resolved":
             return
         if isinstance(event, Gap):
-            self._trust[asset] = "gap"
+            self._trust[asset] = "gap" if event.closed_by is None else "live"
         elif isinstance(event, Book):
             self._trust[asset] = "live"
 

@@ -1,0 +1,122 @@
+"""Proving a book by the venue's hash, with what is known of the market it belongs to.
+
+Three of the hash's inputs are not on the wire with every message, and the price of the last trade is spelled
+inconsistently, so a proof tries what they may be.  A match proves the book.  No match means something only
+where every input was proved before and nothing has happened since that could have changed one.
+"""
+
+import enum
+from collections.abc import Iterator
+
+from .book import OrderBook
+from .book_hash import hash_of_json, levels_json
+from .events import Book, Event, LastTradePrice, Level, TickSizeChange
+
+MIN_ORDER_SIZES = ("5", "15", "1")
+"""Smallest order, in shares, as the venue's markets have it; tried until one is proved (REST `GET /book`)."""
+
+PATIENCE = 8
+"""Proofs in a row that may fail before the guessing of what was never proved pauses for `PAUSE` of them."""
+
+PAUSE = 32
+"""A market whose inputs we cannot guess costs a full round of guesses only every so many times."""
+
+
+class Verdict(enum.Enum):
+    """What a hash says of a book."""
+
+    PROVED = "proved"
+    UNKNOWN = "unknown"
+    MISMATCH = "mismatch"
+
+
+class MarketFacts:
+    """What the hashes of both books of a market need and few messages tell."""
+
+    __slots__ = ("_failures", "certain", "last_trades", "min_order_size", "neg_risk", "tick_size")
+
+    def __init__(self) -> None:
+        self.tick_size: str | None = None
+        self.min_order_size: str | None = None
+        self.neg_risk: bool | None = None
+        self.last_trades: tuple[str, ...] = ()
+        """What the last trade's price may be, the likeliest first; the venue means the market's, not the asset's."""
+        self.certain = False
+        """Whether a proof has shown all of these to be right, and no trade has passed since."""
+        self._failures = 0
+
+    def learn(self, event: Event) -> None:
+        """Take in what an event of one of the market's assets tells."""
+        kind = event.__class__
+        if kind is Book:
+            assert isinstance(event, Book)
+            self.tick_size = event.tick_size or self.tick_size
+            self.min_order_size = event.min_order_size or self.min_order_size
+            self.neg_risk = self.neg_risk if event.neg_risk is None else event.neg_risk
+            if event.tick_size is not None:
+                self._trade(event.last_trade_price or "")
+            # Sent after a trade, it may know of a price that has not been told yet.
+            self.certain = False
+        elif kind is LastTradePrice:
+            assert isinstance(event, LastTradePrice)
+            self._trade(event.price)
+        elif kind is TickSizeChange:
+            assert isinstance(event, TickSizeChange)
+            self.tick_size = event.new_tick_size
+            self.certain = False
+
+    def prove(self, market: str, asset: str, book: OrderBook) -> Verdict:
+        """Whether a book is what the venue's hash says."""
+        if book.hash is None or book.source_time is None or self.tick_size is None:
+            return Verdict.UNKNOWN
+        if not self.certain and self._failures > PATIENCE and self._failures % PAUSE:
+            self._failures += 1
+            return Verdict.UNKNOWN
+        time = str(book.source_time)
+        bids, asks = _text(reversed(book.bids())), _text(reversed(book.asks()))
+        for min_order_size, neg_risk, last_trade in self._guesses():
+            if book.hash == hash_of_json(
+                market,
+                asset,
+                time,
+                bids,
+                asks,
+                min_order_size=min_order_size,
+                tick_size=self.tick_size,
+                neg_risk=neg_risk,
+                last_trade_price=last_trade,
+            ):
+                self.min_order_size, self.neg_risk, self.certain = min_order_size, neg_risk, True
+                self.last_trades = (last_trade, *(each for each in self.last_trades if each != last_trade))[
+                    :3
+                ]
+                self._failures = 0
+                return Verdict.PROVED
+        self._failures += 1
+        return Verdict.MISMATCH if self.certain else Verdict.UNKNOWN
+
+    def _trade(self, price: str) -> None:
+        if price not in self.last_trades[:1]:
+            self.certain = False
+        self.last_trades = (price, *(each for each in self.last_trades if each != price))[:3]
+
+    def _guesses(self) -> Iterator[tuple[str, bool, str]]:
+        sizes = MIN_ORDER_SIZES if self.min_order_size is None else (self.min_order_size,)
+        risks = (False, True) if self.neg_risk is None else (self.neg_risk,)
+        for price in dict.fromkeys(spelled for each in self.last_trades for spelled in _spellings(each)):
+            for size in sizes:
+                for risk in risks:
+                    yield size, risk, price
+
+
+def _spellings(price: str) -> tuple[str, ...]:
+    """How the venue may have written a price: as told, trimmed, or padded to three decimals."""
+    if not price:
+        return ("",)
+    whole, _, fraction = price.partition(".")
+    short = fraction.rstrip("0")
+    return price, f"{whole}.{short}" if short else whole, f"{whole}.{short.ljust(3, '0')}"
+
+
+def _text(levels: Iterator[Level]) -> str:
+    return levels_json((level.price, level.size) for level in levels)

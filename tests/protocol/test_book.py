@@ -1,0 +1,222 @@
+"""The order book: snapshots and deltas, exact, best first; and when nothing may be believed."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polybus_protocol.book import BadLevel, OrderBook, price_key
+from polybus_protocol.events import Book, Change, Gap, LastTradePrice, Level, PriceChange, TickSizeChange
+
+from .conversation import M1, M2, M
+
+TICKS = 20
+
+
+def price(tick: int) -> str:
+    return f"0.{tick:02d}"
+
+
+def snapshot(bids: dict[int, str], asks: dict[int, str], at: int = 1, asset: str = M1) -> Book:
+    """A book by ticks, its levels in whatever order."""
+    return Book(
+        market=M,
+        asset=asset,
+        bids=[Level(price(tick), size) for tick, size in bids.items()],
+        asks=[Level(price(tick), size) for tick, size in asks.items()],
+        hash="h",
+        source_time=at,
+    )
+
+
+def change(
+    tick: int, size: str, side: str = "BUY", best: tuple[str | None, str | None] = (None, None)
+) -> Change:
+    return Change(price(tick), size, side, None, *best)
+
+
+def delta(*changes: Change, at: int = 2) -> PriceChange:
+    return PriceChange(market=M, asset=M1, changes=list(changes), source_time=at)
+
+
+def shown(book: OrderBook) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    return (
+        [(level.price, level.size) for level in book.bids()],
+        [(level.price, level.size) for level in book.asks()],
+    )
+
+
+SIZES = st.sampled_from(["0", "1", "7.25", "300", "0.00", "12.50"])
+SIDES = st.dictionaries(st.integers(1, TICKS), SIZES, max_size=8)
+CHANGES = st.lists(
+    st.builds(change, st.integers(1, TICKS), SIZES, st.sampled_from(["BUY", "SELL"])), min_size=1, max_size=4
+)
+
+
+@given(SIDES, SIDES, st.lists(CHANGES, max_size=12))
+def test_a_book_is_what_the_last_word_on_each_level_says(
+    bids: dict[int, str], asks: dict[int, str], deltas: list[list[Change]]
+) -> None:
+    """Compared with the simplest model there is: a size by side and price, zero for none; best level first."""
+    book = OrderBook()
+    book.take(snapshot(bids, asks))
+    model = {("BUY", price(tick)): size for tick, size in bids.items()}
+    model |= {("SELL", price(tick)): size for tick, size in asks.items()}
+    for changes in deltas:
+        book.take(delta(*changes))
+        model |= {(each.side, each.price): each.size for each in changes}
+
+    def side(name: str) -> list[tuple[str, str]]:
+        return [(p, size) for (s, p), size in model.items() if s == name and Decimal(size)]
+
+    assert shown(book) == (
+        sorted(side("BUY"), key=lambda level: Decimal(level[0]), reverse=True),
+        sorted(side("SELL"), key=lambda level: Decimal(level[0])),
+    )
+    best_bid, best_ask = book.best_bid, book.best_ask
+    assert ([best_bid] if best_bid else []) == book.bids(1)
+    assert ([best_ask] if best_ask else []) == book.asks(1)
+
+
+@given(st.decimals(0, 1, places=9, allow_nan=False))
+def test_a_price_is_one_whatever_its_spelling(value: Decimal) -> None:
+    """As a whole number of billionths, with and without zeros at either end."""
+    long = f"{value:.9f}"
+    short = long.rstrip("0").rstrip(".") if "." in long else long
+    assert price_key(long) == price_key(short) == int(value.scaleb(9))
+    if short.startswith("0."):
+        assert price_key(short[1:]) == price_key(long)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "-0.5", "1e-2", "0.5.", "0,5", "\u0660.5", "0.0000000001", "1234", "nan", " 0.5"]
+)
+def test_what_is_no_price(text: str) -> None:
+    """Is an error that names it."""
+    with pytest.raises(BadLevel, match="is no price"):
+        price_key(text)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Change("x", "1", "BUY", None, None, None),
+        Change("0.5", "x", "BUY", None, None, None),
+        Change("0.5", "-1", "BUY", None, None, None),
+        Change("0.5", "1", "buy", None, None, None),
+        Change("0.5", "1", "BUY", None, "x", None),
+    ],
+    ids=["price", "size", "negative size", "side", "best bid"],
+)
+def test_a_level_nobody_can_read_empties_the_book(bad: Change) -> None:
+    """Half a delta is worse than none."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {60: "10"}))
+    with pytest.raises(BadLevel):
+        book.take(delta(change(41, "5"), bad))
+    assert not book.is_live
+    assert shown(book) == ([], [])
+
+
+def test_a_delta_before_the_snapshot_touches_nothing() -> None:
+    """Also after a gap, and after the price grid has changed: the old grid's levels never meet the new one's."""
+    book = OrderBook()
+    book.take(delta(change(40, "1")))
+    assert (book.is_live, shown(book)) == (False, ([], []))
+    for ending in (
+        Gap("market", "resync", market=M, asset=M1),
+        TickSizeChange(market=M, asset=M1, old_tick_size="0.01", new_tick_size="0.001"),
+    ):
+        book.take(snapshot({40: "10"}, {}))
+        assert book.is_live
+        book.take(ending)
+        book.take(delta(change(41, "1")))
+        assert (book.is_live, shown(book)) == (False, ([], []))
+
+
+def test_a_gap_that_closes_and_a_trade_change_nothing() -> None:
+    """The one comes right before the snapshot, the other says nothing of the levels."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {}))
+    version = book.version
+    book.take(Gap("market", "resync", closed_by="snapshot", market=M, asset=M1))
+    book.take(LastTradePrice(market=M, asset=M1, price="0.4", size="1", side="BUY"))
+    assert (book.is_live, book.version) == (True, version)
+
+
+def test_what_the_snapshot_holds_already_does_not_undo_it() -> None:
+    """An older delta is left out and counted; one of the same millisecond is taken."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {}, at=100))
+    book.take(delta(change(40, "3"), at=99))
+    assert (shown(book)[0], book.stale) == ([("0.40", "10")], 1)
+    book.take(delta(change(40, "4"), at=100))
+    assert shown(book)[0] == [("0.40", "4")]
+
+
+@pytest.mark.parametrize(
+    ("told", "misses"),
+    [
+        (("0.41", "0.60"), 0),
+        (("0.410", ".6"), 0),
+        ((None, None), 0),
+        (("0.40", "0.60"), 1),
+        (("0.41", "0.61"), 1),
+        (("0", "0.60"), 1),
+        (("0.41", "1"), 1),
+    ],
+)
+def test_our_best_prices_against_the_venues(told: tuple[str | None, str | None], misses: int) -> None:
+    """However they are spelled; what is not told cannot be wrong."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {60: "10"}))
+    book.take(delta(change(41, "1", best=told)))
+    assert book.top_misses == misses
+
+
+def test_an_empty_side_is_told_as_zero_or_one() -> None:
+    """Nobody bids: 0.  Nobody asks: 1.  And agreement ends a row of misses."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {60: "10"}))
+    book.take(delta(change(40, "0", best=("0.4", "0.6"))))
+    book.take(delta(change(60, "0", "SELL", best=("0.4", "1"))))
+    assert book.top_misses == 2
+    book.take(delta(change(60, "0", "SELL", best=("0", "1"))))
+    assert book.top_misses == 0
+
+
+def test_only_the_last_of_several_changes_tells_the_top() -> None:
+    """Which book the others describe is not known."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {60: "10"}))
+    book.take(delta(change(41, "1", best=("0.99", "0.6")), change(42, "1", best=("0.42", "0.6"))))
+    assert book.top_misses == 0
+
+
+@given(SIDES, SIDES)
+def test_the_other_outcome_is_the_mirror_image(bids: dict[int, str], asks: dict[int, str]) -> None:
+    """A bid at p is an ask at 1 - p of the other outcome, of the same size; one level off, and it is not."""
+    ours, theirs = OrderBook(), OrderBook()
+    ours.take(snapshot(bids, asks))
+    mirrored = (
+        {100 - tick: size for tick, size in asks.items()},
+        {100 - tick: size for tick, size in bids.items()},
+    )
+    theirs.take(snapshot(*mirrored, asset=M2))
+    assert ours.mirrors(theirs)
+    assert theirs.mirrors(ours)
+    theirs.take(delta(change(99, "5")))
+    assert not ours.mirrors(theirs)
+    assert not theirs.mirrors(ours)
+
+
+def test_crossed_and_equal() -> None:
+    """A bid at an ask's price crosses; a book equals a snapshot of the same levels, however their sizes are spelled."""
+    book = OrderBook()
+    book.take(snapshot({40: "10"}, {60: "5.50"}))
+    assert not book.is_crossed
+    assert book.equals(snapshot({40: "10.0"}, {60: "5.5"}))
+    assert not book.equals(snapshot({40: "10"}, {61: "5.5"}))
+    book.take(delta(change(60, "1")))
+    assert book.is_crossed
