@@ -49,7 +49,15 @@ class Renew(Question[list[Subscription]]):
         self.request = request
 
 
-type Message = Subscribe | Unsubscribe | Renew
+class Remember(Question[None]):
+    """Question: take up what was wanted before this process, and could not be read until now."""
+
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        super().__init__()
+        self.subscriptions = subscriptions
+
+
+type Message = Subscribe | Unsubscribe | Renew | Remember
 
 
 class Registry:
@@ -68,6 +76,7 @@ class Registry:
         self._pools = pools
         self._store = store
         self._directory = directory
+        store.on_found = self._found
 
     async def restore(self, subscriptions: list[Subscription]) -> None:
         """Take up what was wanted before this process."""
@@ -110,6 +119,14 @@ class Registry:
                 message.answer.give(await self._drop(self._named(request)))
             case Renew(request=request):
                 message.answer.give(await self._renew(request))
+            case Remember(subscriptions=subscriptions):
+                # Whoever asked again under the same id meanwhile has it as asked now.
+                standing = {subscription.id for subscription in self._pools.subscriptions()}
+                await self.restore([one for one in subscriptions if one.id not in standing])
+                message.answer.give(None)
+
+    async def _found(self, subscriptions: list[Subscription]) -> None:
+        await self.mailbox.put(Remember(subscriptions))
 
     async def _next_message(self) -> Message | None:
         """The next message; None when a lease has ended before one came."""

@@ -6,6 +6,7 @@ reply says that it is not durable.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import anyio
 import msgspec
@@ -46,6 +47,9 @@ class Store:
         self._pending: dict[str, Subscription | None] = {}
         self._has_pending = anyio.Event()
         self._written = anyio.Event()
+        self._is_loaded = False
+        self.on_found: Callable[[list[Subscription]], Awaitable[None]] = _nothing
+        """Told what the bucket holds, if that could not be read at the start."""
 
     @property
     def is_durable(self) -> bool:
@@ -59,8 +63,9 @@ class Store:
         """
         try:
             with anyio.fail_after(2 * WRITE_TIMEOUT_S):
-                kv = await self._open(client)
-                return await self._read_all(client, kv)
+                found = await self._read_all(client, await self._open(client))
+                self._is_loaded = True
+                return found
         except (nats.errors.Error, TimeoutError) as error:
             logger.warning(
                 "subscriptions will not survive a restart: JetStream is not available (%s)",
@@ -81,17 +86,35 @@ class Store:
         return await self._change(id_, None)
 
     async def run(self, client: Client) -> None:
-        """Write what could not be written, again and again, until cancelled."""
+        """Write, and at first read, what could not be, again and again, until cancelled."""
         if self._client is not client:
             self._kv = None  # it speaks through a client that is gone
-            await self._write_pending(client)
-        while True:
-            while self._pending:
+            if self._is_loaded:
                 await self._write_pending(client)
-                if self._pending:
+        while True:
+            while self._pending or not self._is_loaded:
+                if not self._is_loaded:
+                    await self._load_late(client)
+                await self._write_pending(client)
+                if self._pending or not self._is_loaded:
                     await anyio.sleep(RETRY_S)
             await self._has_pending.wait()
             self._has_pending = anyio.Event()
+
+    async def _load_late(self, client: Client) -> None:
+        try:
+            with anyio.fail_after(WRITE_TIMEOUT_S):
+                found = await self._read_all(client, self._kv or await self._open(client))
+        except (nats.errors.Error, TimeoutError) as error:
+            self._kv = None
+            logger.debug("the bucket %s cannot be read: %s", self._bucket, words(error))
+            return
+        self._is_loaded = True
+        # What was changed meanwhile is as it was changed, and about to be written.
+        missed = [subscription for subscription in found if subscription.id not in self._pending]
+        if missed:
+            logger.warning("JetStream is back: %d subscriptions of earlier are taken up", len(missed))
+            await self.on_found(missed)
 
     async def _change(self, id_: str, subscription: Subscription | None) -> bool:
         self._pending[id_] = subscription
@@ -145,3 +168,7 @@ class Store:
             except msgspec.DecodeError as error:
                 logger.error("the entry %s of the bucket %s is ignored: %s", key, self._bucket, error)
         return sorted(subscriptions, key=lambda subscription: subscription.created)
+
+
+async def _nothing(_subscriptions: list[Subscription]) -> None:
+    pass

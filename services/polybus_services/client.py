@@ -33,6 +33,7 @@ from polybus_protocol.replies import (
     UnsubscribeReply,
 )
 from polybus_protocol.subjects import PREFIX, control_subject
+from polybus_services.replay import Events, Recorded, Start, last_of_each, replay
 
 ANSWER_WITHIN_S = 5.0
 """Seconds a gateway may take to answer, besides what the request itself tells it to wait.  It takes 1 ms; a busy
@@ -99,7 +100,7 @@ class ControlClient:
         self._nats = nats_client
         self._config = config
         self._prefix = prefix
-        self._readers: list[MemoryObjectSendStream[Msg]] = []
+        self._readers: list[MemoryObjectSendStream[Msg] | Events] = []
         self.connected = False
         """Whether NATS has ever let us in."""
         self.dropped = 0
@@ -245,6 +246,27 @@ class ControlClient:
             return msgspec.json.decode(answer.data, type=reply_type)
         except msgspec.DecodeError as error:
             raise NoGateway(f"what answers on {subject} is not a gateway of this version: {error}") from None
+
+    @asynccontextmanager
+    async def replay(self, *subjects: str, start: Start, streams: str) -> AsyncIterator[Events]:
+        """Events out of the record, and then live: `polybus_services.replay.replay` over this connection.
+
+        They end as those of `listen` do.
+
+        Raises:
+            NotRecorded: there is no such stream, or JetStream is not there.
+            ValueError: a subject that no stream records.
+        """
+        async with replay(self._nats, *subjects, start=start, prefix=self._prefix, streams=streams) as events:
+            self._readers.append(events)
+            try:
+                yield events
+            finally:
+                self._readers.remove(events)
+
+    async def last_of_each(self, *subjects: str, streams: str) -> list[Recorded]:
+        """The last event of each subject in the record: `polybus_services.replay.last_of_each`."""
+        return await last_of_each(self._nats, *subjects, prefix=self._prefix, streams=streams)
 
     @asynccontextmanager
     async def listen(self, *subjects: str) -> AsyncIterator[MemoryObjectReceiveStream[Msg]]:

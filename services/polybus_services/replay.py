@@ -12,7 +12,7 @@ order in what it delivers again: who needs the order looks at `epoch` and `seq`,
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -142,13 +142,19 @@ class Recorded:
 
 
 class Events:
-    """Events, oldest first; those of several subjects come as they come.  They end when NATS closes for good."""
+    """Events, oldest first; those of several subjects come as they come.  They end when they are closed."""
 
     def __init__(
-        self, messages: MemoryObjectReceiveStream[Msg], waiting: int, undone: dict[int, Msg]
+        self,
+        messages: MemoryObjectReceiveStream[Msg],
+        waiting: int,
+        undone: dict[int, Msg],
+        close: Callable[[], None],
     ) -> None:
         self.waiting = waiting
         """How many events stood ready when the consumer was made."""
+        self.close = close
+        """Let them end, for whoever knows that there will be no more."""
         self._messages = messages
         self._undone = undone
         self._last: Msg | None = None
@@ -216,7 +222,7 @@ async def replay(
                 raise NotRecorded(
                     f"JetStream does not answer about the stream {stream}: it is away, or may not be asked"
                 ) from None
-        yield Events(receive, waiting, undone)
+        yield Events(receive, waiting, undone, send.close)
 
 
 async def last_of_each(

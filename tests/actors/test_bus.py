@@ -352,6 +352,38 @@ async def test_without_jetstream() -> None:
             await client.close()
 
 
+async def test_jetstream_comes_later(nats: NatsServer) -> None:
+    """What was wanted earlier is taken up once the bucket can be read; what was asked for meanwhile stands as asked."""
+    with anyio.fail_after(30):
+        client = await nats_py.connect(nats.url)
+        store = Store("polybus_subscriptions", "gw0")
+        await store.load(client)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.run, client)
+            for id_ in ("early", "both"):
+                assert await store.save(subscription(id_))
+            tasks.cancel_scope.cancel()
+        later, found = Store("polybus_subscriptions", "gw0"), list[Subscription]()
+        read = anyio.Event()
+
+        async def take(subscriptions: list[Subscription]) -> None:
+            found.extend(subscriptions)
+            read.set()
+
+        later.on_found = take
+        async with nats_server(jetstream=False) as bare:
+            without = await nats_py.connect(bare.url)
+            assert await later.load(without) == []
+            await without.close()
+        assert not await later.save(subscription("both"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(later.run, client)
+            await read.wait()
+            tasks.cancel_scope.cancel()
+        assert [one.id for one in found] == ["early"]
+        await client.close()
+
+
 @pytest.fixture
 async def nats_client(nats: NatsServer) -> AsyncIterator[Client]:
     """A client of a server with JetStream."""

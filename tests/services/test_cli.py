@@ -146,6 +146,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("unsubscribe", "name either the ID of a subscription or an --owner"),
         ("unsubscribe a --owner b", "name either the ID of a subscription or an --owner"),
         ("tail a..b", "'a..b' is not a NATS subject"),
+        ("tail --since 5m --last", "--since, --from-seq and --last are three beginnings"),
+        ("tail --last --feed sports", "--last is about books"),
+        ("tail --since 5m --feed unknown", "'polymarket.v1.unknown.>' is not recorded"),
+        ("tail --from-seq 3", "--from-seq is about one stream"),
         ("tail --count 0", "invalid value for '--count'"),
         ("simulate --port 65536", "invalid value for '--port'"),
         ("demo --markets 0", "invalid value for '--markets'"),
@@ -341,6 +345,14 @@ async def test_a_life_of_a_subscription(stage: Stage) -> None:
     lines = await polybus("tail", "--asset", stage.simulator.assets[0], "--count", "2", NATS_URL=nats)
     assert lines.err.endswith("2 events shown, 0 gaps seen, 0 jumps\n")
     assert len(lines.out.splitlines()) == 2
+
+    tail = await polybus(
+        "tail", "--feed", "market", "--from-seq", "2", "--json", "--count", "3", NATS_URL=nats
+    )
+    replayed = tail.out.splitlines()
+    assert (tail.status, tail.err, len(replayed)) == (0, "", 3)
+    tail = await polybus("tail", "--since", "1h", "--json", "--count", "4", NATS_URL=nats)
+    assert tail.out.splitlines()[1:] == replayed
 
     dropped = await polybus("unsubscribe", "bot", "--json", NATS_URL=nats)
     assert dropped.json() == {"ids": ["bot"]}

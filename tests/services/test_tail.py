@@ -26,6 +26,7 @@ from polybus_protocol import (
 )
 from polybus_protocol.events import CommentCreated
 from polybus_services.cli.sights import subjects_seen
+from polybus_services.cli.tail_command import books_of
 from polybus_services.order import LOST_ON_THE_WAY, Follower, Jump
 from polybus_services.present_events import event_line, jump_line
 
@@ -275,6 +276,20 @@ def test_options_become_subjects(
 ) -> None:
     """Each narrows the families that have its id; a feed stands for the families it brings."""
     assert list(subjects_seen(feeds, narrowing, PREFIX)) == [f"{PREFIX}.{subject}" for subject in subjects]
+
+
+@pytest.mark.parametrize(
+    ("subject", "books"),
+    [
+        ("market.>", "books.>"),
+        ("market.0xa.>", "books.0xa.>"),
+        ("market.*.7.>", "books.*.7.>"),
+        ("market.0xa.7.price_change", "books.0xa.7.>"),
+    ],
+)
+def test_where_the_last_books_are(subject: str, books: str) -> None:
+    """Under the same ids, in a family of their own."""
+    assert books_of([f"{PREFIX}.{subject}"], PREFIX) == [f"{PREFIX}.{books}"]
 
 
 @pytest.mark.parametrize(

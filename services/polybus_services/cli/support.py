@@ -183,6 +183,7 @@ def _explain(error: BaseException) -> tuple[int, str, str]:
     from polybus_services.demo.processes import ChildFailed
     from polybus_services.demo.venue import VenueFailed
     from polybus_services.nats_server import NatsServerFailed, NatsServerNotFound
+    from polybus_services.replay import NotRecorded
 
     match error:
         case click.exceptions.Exit():
@@ -206,7 +207,7 @@ def _explain(error: BaseException) -> tuple[int, str, str]:
             return status, "refused", f"the gateway refused: {error.message} ({error.code})"
         case NotPermitted():
             return FAILED, "refused", str(error)
-        case NatsUnreachable() | NoGateway() | NatsServerNotFound() | NatsServerFailed():
+        case NatsUnreachable() | NoGateway() | NotRecorded() | NatsServerNotFound() | NatsServerFailed():
             return UNREACHABLE, "unreachable", str(error)
         case _:
             return FAILED, "bug", f"this is a fault in polybus, please report it: {_where(error)}"

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 import click
@@ -10,6 +11,7 @@ import msgspec
 from nats.aio.msg import Msg
 from rich.text import Text
 
+from polybus_actors.streams import PLANS
 from polybus_protocol.asking import EVENT_TYPES
 from polybus_protocol.events import AnyEvent, LastBook, decode_event, type_of
 from polybus_services.cli.control_commands import DURATION
@@ -25,6 +27,7 @@ from polybus_services.cli.support import (
 from polybus_services.client import ControlClient, NatsUnreachable
 from polybus_services.order import Follower, Jump
 from polybus_services.present_events import event_line, jump_line
+from polybus_services.replay import Start, ago, at, stream_of
 
 
 @click.command(
@@ -40,6 +43,9 @@ Examples:
   polybus tail --family unknown --family system  what could not be read, and what connections do
   polybus tail 'polymarket.v1.market.*.*.book' --count 10
   polybus tail --json | jq -r 'select(.type == "gap") | .reason'
+  polybus tail --account alice --since 2h        what was recorded in the last two hours, and then live
+  polybus tail --feed market --from-seq 1500     from this sequence of the stream POLYBUS_MARKET on
+  polybus tail --asset 71321045679252212594 --last  its last book, and then live
 
 It only listens: what nobody has subscribed to (see `polybus subscribe`) is not published.
 
@@ -57,6 +63,11 @@ jumps go to standard error).
     metavar="TYPE",
     help=f"Show only these, and gaps: {', '.join(EVENT_TYPES)}.",
 )
+@click.option("--since", type=DURATION, help="Begin with what was recorded so long ago, as 5m or 2h.")
+@click.option(
+    "--from-seq", type=click.IntRange(1), help="Begin at this sequence of the one stream looked at."
+)
+@click.option("--last", is_flag=True, help="Begin with the last book of each asset.")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many events.")
 @click.option("--seconds", type=DURATION, help="Stop after so long, as 30 or 5m.")
 @json_option
@@ -69,19 +80,32 @@ async def tail(
     subjects: tuple[str, ...],
     feeds: tuple[str, ...],
     types: tuple[str, ...],
+    since: float | None,
+    from_seq: int | None,
+    last: bool,
     count: int | None,
     seconds: float | None,
     as_json: bool,
     **narrowing: tuple[str, ...],
 ) -> None:
-    """Show events live from NATS, and whether any is missing."""
+    """Show events from NATS, live or out of the record, and whether any is missing."""
     config = invocation.config()
     prefix = config.gateway.prefix
     named = [*subjects, *subjects_seen(feeds, narrowing, prefix)]
-    wanted = named or [f"{prefix}.{family}.>" for family in SEEN]
+    beginnings = [option for option in (since, from_seq, last or None) if option is not None]
+    if len(beginnings) > 1:
+        raise click.UsageError(
+            "--since, --from-seq and --last are three beginnings: choose one", click.get_current_context()
+        )
+    seen = ("market",) if last else RECORDED if beginnings else SEEN
+    wanted = named or [f"{prefix}.{family}.>" for family in seen]
     for subject in wanted:
         if not all(subject.split(".")) or any(letter.isspace() for letter in subject):
             raise click.UsageError(f"{subject!r} is not a NATS subject", click.get_current_context())
+    start = ago(since) if since is not None else at(from_seq) if from_seq is not None else None
+    books = books_of(wanted, prefix) if last else []
+    if start is not None:
+        _check_recorded(wanted, prefix, config.streams.name, one_only=from_seq is not None)
     # A subject that names a type leaves out the events between: there, a jump says nothing.
     in_order = all(subject.endswith(".>") for subject in wanted)
     output = JsonOutput() if as_json else TextOutput(invocation)
@@ -94,11 +118,13 @@ async def tail(
         ControlClient.connect(
             config.nats, prefix=prefix, name="polybus-tail", on_connection=nats_changed
         ) as client,
-        client.listen(*wanted) as messages,
+        _messages(client, wanted, start, config.streams.name) as messages,
     ):
         with anyio.move_on_after(math.inf if seconds is None else seconds):
             async with until_stopped():
                 output.note(f"listening on {', '.join(wanted) if named else f'all events of {prefix}'}")
+                for recorded in await client.last_of_each(*books, streams=config.streams.name):
+                    viewer.show(recorded.message)
                 await viewer.follow(messages, count)
         if client.dropped:
             output.note(f"{client.dropped:,} events came faster than they could be shown, and were left out")
@@ -107,6 +133,49 @@ async def tail(
             f"{viewer.follower.jumps:,} jumps" if in_order else "order not checked",
         )
         output.note(f"{viewer.shown:,} events shown, {gaps:,} gaps seen, {jumps}")
+
+
+RECORDED = tuple(family for plan in PLANS if plan.key != "books" for family in plan.families)
+"""The families that can be replayed; the last books are the market's."""
+
+
+def books_of(wanted: Sequence[str], prefix: str) -> list[str]:
+    """The subjects of the last books of what is looked at."""
+    market = f"{prefix}.market."
+    if not all(subject.startswith(market) for subject in wanted):
+        raise click.UsageError(
+            "--last is about books: look at assets or markets", click.get_current_context(silent=True)
+        )
+    # The type is another there, and what is narrower than an asset is still about its book.
+    ids = (subject.removeprefix(market).split(".")[:2] for subject in wanted)
+    return list(
+        dict.fromkeys(f"{prefix}.books.{'.'.join(one if '>' in one else [*one, '>'])}" for one in ids)
+    )
+
+
+def _check_recorded(wanted: Sequence[str], prefix: str, streams: str, *, one_only: bool) -> None:
+    context = click.get_current_context(silent=True)
+    try:
+        found = {stream_of(subject, prefix, streams) for subject in wanted}
+    except ValueError as error:
+        raise click.UsageError(str(error), context) from None
+    if one_only and len(found) > 1:
+        raise click.UsageError(
+            f"--from-seq is about one stream, not {', '.join(sorted(found))}: name a --feed", context
+        )
+
+
+@asynccontextmanager
+async def _messages(
+    client: ControlClient, wanted: Sequence[str], start: Start | None, streams: str
+) -> AsyncIterator[AsyncIterable[Msg]]:
+    """What is published from now on, or from a place in the record onwards."""
+    if start is None:
+        async with client.listen(*wanted) as messages:
+            yield messages
+    else:
+        async with client.replay(*wanted, start=start, streams=streams) as events:
+            yield (recorded.message async for recorded in events)
 
 
 class TextOutput:
@@ -178,12 +247,13 @@ class Viewer:
             NatsUnreachable: there will be no more.
         """
         async for message in messages:
-            self._show(message)
+            self.show(message)
             if self.shown == count:
                 return
         raise NatsUnreachable("NATS closed the connection for good")
 
-    def _show(self, message: Msg) -> None:
+    def show(self, message: Msg) -> None:
+        """Show one message, if it is one of those that are wanted."""
         try:
             event = decode_event(message.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
