@@ -102,7 +102,18 @@ class Stop(Question[None]):
         self.reason = reason
 
 
-type Message = Carry | Drop | Doubt | Stop
+class Retire(Question[bool]):
+    """Question: close the socket with 1000, and leave the streams to the other connection that carries them.
+
+    Answered with False, and nothing done, if that one could not go on alone.
+    """
+
+    def __init__(self, other: "Connection") -> None:
+        super().__init__()
+        self.other = other
+
+
+type Message = Carry | Drop | Doubt | Stop | Retire
 
 
 class Connection:
@@ -146,6 +157,8 @@ class Connection:
         """Why it is not live, as a sentence."""
         self.incarnation = incarnation
         """Which socket this is, counted from 1."""
+        self.opened_at = 0.0
+        """When its socket opened, by the clock of the event loop."""
         self.retry_in_s: float | None = None
         self.last_frame_time: int | None = None
         """Nanoseconds since the epoch."""
@@ -168,6 +181,7 @@ class Connection:
         self._had_data = False
         self._mute_ends = 0
         self._stopping = False
+        self._earlier = incarnation
         self._unsent: deque[bytes] = deque()
         self._has_unsent = anyio.Event()
         self._wire: Wire | None = None
@@ -183,14 +197,39 @@ class Connection:
         """The feed's name."""
         return self._dialect.feed
 
+    @property
+    def name(self) -> str:
+        """Its id with the number of its socket, as published with each event."""
+        return f"{self.id}#{self.incarnation}"
+
+    @property
+    def stands(self) -> bool:
+        """Whether its socket is open."""
+        return self.phase in (Phase.OPEN, Phase.LIVE)
+
+    @property
+    def has_reconnected(self) -> bool:
+        """Whether it has had a socket before this one."""
+        return self.incarnation > self._earlier + 1
+
+    def can_replace(self, other: "Connection") -> bool:
+        """Whether the other connection that carries the same streams may leave without a gap."""
+        return (
+            self.stands
+            and all(map(self.has_asked_for, other.cargo.keys))
+            and all(
+                not stream.live or (stream.pair is not None and stream.pair.is_ready(self.name))
+                for stream in other.cargo.streams.values()
+            )
+        )
+
     def has_asked_for(self, key: str) -> bool:
         """Whether the venue was asked for a key on the socket that is open now."""
         return self.session is not None and self.session.state is State.OPEN and key in self.cargo.keys
 
     def is_live(self, key: str) -> bool:
         """Whether the socket is open, and a stream that answers the key is live."""
-        stands = self.phase in (Phase.OPEN, Phase.LIVE)
-        return stands and any(stream.live for stream in self.cargo.streams_of(key))
+        return self.stands and any(stream.live for stream in self.cargo.streams_of(key))
 
     def compare(self, books: dict[str, Book]) -> None:
         """Lay what REST says beside the books of the streams."""
@@ -257,19 +296,18 @@ class Connection:
 
     async def _converse(self, wire: Wire) -> tuple[str, Verdict]:
         """Hold one conversation to its end."""
-        name = f"{self.id}#{self.incarnation}"
         self._wire, self._unsent = wire, deque()
         session = self.session = Session(
             self.profile,
             self._dialect,
-            name,
+            self.name,
             self._commons,
             self._directory,
             anyio.current_time(),
             self.cargo,
             self._checks,
         )
-        opened_at = anyio.current_time()
+        opened_at = self.opened_at = anyio.current_time()
         self._outbox.put(session.resume(opened_at, time.time_ns()))
         self._enter(Phase.OPEN, None)
         self._follow_up()
@@ -382,6 +420,15 @@ class Connection:
                     message.answer.give(None)
                     scope.cancel()
                     return
+                case Retire(other=other):
+                    if other.can_replace(self):
+                        self._stopping = True
+                        self._end_session("another connection goes on with its streams", Verdict.NEVER)
+                        self._enter(Phase.STOPPED, None)
+                        message.answer.give(value=True)
+                        scope.cancel()
+                        return
+                    message.answer.give(value=False)
             self._follow_up()
 
     def _interrupt(self, streams: Iterable[Stream], reason: str) -> None:
@@ -420,7 +467,10 @@ class Connection:
         if self.session is not None:
             self._outbox.put(self.session.end(reason, time.time_ns(), verdict))
             self._past += Tally.of(self.session)
+            signals = self.session.take_signals()
             self.session = None
+            if signals:
+                self._on_signals(signals)
 
     def _enter(self, phase: Phase, reason: str | None) -> None:
         self.phase, self.reason = phase, reason

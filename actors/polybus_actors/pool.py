@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -26,17 +27,19 @@ from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.feeds.market import FEED, VENUE
 from polybus_protocol.interest import Interest, Steps
 from polybus_protocol.liveness import Trust
+from polybus_protocol.pair import Pair
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.replies import Missing
-from polybus_protocol.signals import Declined, Doubtful, Live, Overdue, Signal, Tapped
+from polybus_protocol.signals import Declined, Doubtful, Live, Orphaned, Overdue, Signal, Tapped
 from polybus_protocol.stream import GapLedger, Stream
 from polybus_protocol.subjects import ids_of, stream_key
 
-from .connection import Carry, Connection, Doubt, Drop, Phase, Stop
+from .connection import Carry, Connection, Doubt, Drop, Phase, Retire, Stop
 from .mailbox import ActorStopped, Mailbox
 from .outbox import Outbox
 from .pacer import DialPacer
 from .rescuer import Rescuer
+from .rotation import PutOff, Rotate, Rotator, Step, Swap
 from .supervisor import Supervisor
 from .tally import Tally
 
@@ -76,7 +79,7 @@ class Move(msgspec.Struct, frozen=True):
     """Whether to a new one; else to one that is there, if any has room."""
 
 
-type Message = Apply | Lost | Move
+type Message = Apply | Lost | Move | Step
 
 
 class Pool:
@@ -123,6 +126,7 @@ class Pool:
         self.mailbox: Mailbox[Message] = Mailbox()
         self.streams: dict[str, Stream] = {}
         self.connections: dict[int, Connection] = {}
+        """By number; the one with the negative number carries the same keys as that with the positive."""
         self.commons = Commons(self.feed, prefix, unknown)
         self.overdue: set[str] = set()
         """Keys that were asked for more than once and delivered nothing."""
@@ -144,7 +148,7 @@ class Pool:
         self._on_phase = on_phase
         self._pacer = DialPacer(profile.dial_interval_s)
         self._assignment = Assignment(profile.assets_per_connection)
-        self._incarnations: dict[int, int] = {}
+        self._incarnations: dict[str, int] = {}
         self._remembered: set[str] = set()
         self._taps: Mapping[str, Collection[str]] = {}
         self._leaving: list[Connection] = []
@@ -161,12 +165,18 @@ class Pool:
             partial(self._want_moved, to_new=True),
             self._give_up,
         )
+        has_pairs = self.feed == FEED
+        self._has_twins = has_pairs and profile.twin_connections
+        self._rotator = Rotator(
+            self.connections, profile.rotate_after_s if has_pairs else 0.0, self.mailbox.put
+        )
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with self.mailbox, anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._supervisor.supervise, f"{self.name}-rescuer", self._rescuer.run)
+            tasks.start_soon(self._supervisor.supervise, f"{self.name}-rotator", self._rotator.run)
             async for message in self.mailbox:
                 match message:
                     case _ if self._draining:
@@ -178,10 +188,17 @@ class Pool:
                         await self._doubt(streams, reason)
                     case Move(key, to_new):
                         await self._move(key, tasks, to_new=to_new)
+                    case Rotate(number):
+                        self._rotate(number, tasks)
+                    case Swap(number):
+                        await self._swap(number, tasks)
+                    case PutOff(number):
+                        await self._put_off(number)
 
     async def drain(self) -> None:
         """Announce the end on every live stream, close every socket with 1000, and let nobody wait any longer."""
         self._draining = True
+        self._part(self.streams)
         self._tell_waiters()
         async with anyio.create_task_group() as tasks:
             for connection in list(self.connections.values()):
@@ -198,7 +215,7 @@ class Pool:
     def carrier_of(self, key: str) -> Connection | None:
         """The connection that carries a key."""
         number = self._assignment.carrier_of(key)
-        return None if number is None else self.connections.get(number)
+        return None if number is None else self._speaker(number)
 
     def tally(self) -> Tally:
         """What the sockets of all connections have brought, of those that are gone too."""
@@ -311,10 +328,11 @@ class Pool:
     async def _remove(self, keys: Iterable[str]) -> None:
         for number, released in self._assignment.release(keys).items():
             self.overdue.difference_update(released)
+            self._part(released)
             for key in released:
                 self._declined.pop(key, None)
             if number in self._assignment.connections:
-                await self.connections[number].mailbox.ask(Drop(released))
+                await self._drop(number, released, "unsubscribed")
             else:
                 await self._dismiss(number, "unsubscribed")
             for key in released:
@@ -327,32 +345,138 @@ class Pool:
         if stream is None or stream.live or (moved := self._assignment.move(key, to_new=to_new)) is None:
             return
         old, new = moved
+        self._part([key])
         if old in self._assignment.connections:
-            await self.connections[old].mailbox.ask(Drop([key], "resync"))
+            await self._drop(old, [key], "resync")
         else:
             await self._dismiss(old, "resync")
+        stream.pair = None
         await self._give(new, {key: stream}, tasks)
 
     async def _give(self, number: int, wanted: dict[str, Stream | None], tasks: TaskGroup) -> None:
-        if (connection := self.connections.get(number)) is not None:
-            await connection.mailbox.put(Carry(wanted))
-        else:
-            connection = self.connections[number] = self._new_connection(number)
-            connection.cargo.take(wanted)
-            tasks.start_soon(self._run, number, connection)
+        numbers = [number, -number] if self._has_twins or -number in self.connections else [number]
+        if len(numbers) == 2:
+            self._pair(wanted, None)
+        for each in numbers:
+            if (connection := self.connections.get(each)) is not None:
+                await connection.mailbox.put(Carry(wanted))
+            else:
+                self._open(each, wanted, tasks)
+
+    def _open(self, number: int, wanted: Mapping[str, Stream | None], tasks: TaskGroup) -> None:
+        connection = self.connections[number] = self._new_connection(number)
+        connection.cargo.take(wanted)
+        tasks.start_soon(self._run, connection)
+
+    async def _drop(self, number: int, keys: list[str], reason: str) -> None:
+        for each in (number, -number):
+            if (connection := self.connections.get(each)) is not None:
+                await connection.mailbox.ask(Drop(keys, reason))
 
     async def _dismiss(self, number: int, reason: str) -> None:
-        """Close a connection that carries nothing: the venue would sooner or later."""
+        """Close the connections that carry nothing: the venue would sooner or later."""
+        for each in (number, -number):
+            if each in self.connections:
+                await self._let_go(each).mailbox.ask(Stop(reason))
+
+    def _let_go(self, number: int) -> Connection:
+        """A connection is leaving, or has been told to."""
         connection = self.connections.pop(number)
         self._leaving.append(connection)
-        self._incarnations[number] = connection.incarnation
-        await connection.mailbox.ask(Stop(reason))
+        self._incarnations[connection.id] = connection.incarnation
+        return connection
 
     async def _doubt(self, streams: Iterable[Stream], reason: str) -> None:
         doubted = set(streams)
-        for connection in list(self.connections.values()):
+        for number in [number for number in self.connections if number > 0]:
+            connection = self._speaker(number)
+            if connection is None:
+                continue
             if keys := [key for key, stream in connection.cargo.streams.items() if stream in doubted]:
                 await connection.mailbox.put(Doubt(keys, reason))
+
+    # --- two connections with the same keys --------------------------------------------------------
+
+    def _speaker(self, number: int) -> Connection | None:
+        """Of two connections with the same keys the one whose socket is open; the first if both are, or none."""
+        first, second = self.connections.get(number), self.connections.get(-number)
+        if second is not None and second.stands and (first is None or not first.stands):
+            return second
+        return first
+
+    def _pair(self, wanted: Mapping[str, Stream | None], leader: Connection | None) -> None:
+        """Streams are going to have two carriers; some may have one already."""
+        for key, stream in wanted.items():
+            if stream is None:
+                continue
+            if stream.pair is None:
+                has_asked = leader is not None and leader.has_asked_for(key)
+                name = leader.name if leader is not None and has_asked else None
+                stream.pair = Pair(
+                    self.checks,
+                    has_snapshot=isinstance(stream, AssetStream),
+                    leader=name if stream.live and isinstance(stream, AssetStream) else None,
+                )
+                if name is not None:
+                    stream.pair.join(name, anyio.current_time())
+            stream.pair.lasting = True
+
+    def _part(self, keys: Iterable[str]) -> None:
+        """These streams end, and whichever of two carriers is told last must not bring them to life again."""
+        for key in keys:
+            if (stream := self.streams.get(key)) is not None and stream.pair is not None:
+                stream.pair.close()
+
+    def rotate(self, number: int) -> None:
+        """Let a connection be replaced by a new one, without a gap; of one that is not there nothing happens."""
+        self._tasks.start_soon(self.mailbox.put, Rotate(number))
+
+    def _rotate(self, number: int, tasks: TaskGroup) -> None:
+        if (old := self.connections.get(number)) is None or self.feed != FEED:
+            return
+        self.checks["rotations"] += 1
+        if -number not in self.connections:
+            wanted = self._streams_on(number)
+            self._pair(wanted, old)
+            self._open(-number, wanted, tasks)
+        self._rotator.begun(number)
+
+    async def _swap(self, number: int, tasks: TaskGroup) -> None:
+        old, new = self.connections.get(number), self.connections.get(-number)
+        if old is None or new is None or not await old.mailbox.ask(Retire(new)):
+            return  # what has changed since it looked ready is seen by the next look
+        self._let_go(number)
+        self.connections[number] = self.connections.pop(-number)
+        self._rotator.ended(number)
+        self.checks["rotations_done"] += 1
+        if self._has_twins:
+            self._open(-number, self._streams_on(number), tasks)
+        else:
+            self._unpair(number)
+
+    async def _put_off(self, number: int) -> None:
+        old, new = self.connections.get(number), self.connections.get(-number)
+        if old is None or new is None:
+            return
+        if not self._has_twins:
+            if not await new.mailbox.ask(Retire(old)):
+                return
+            self._let_go(-number)
+            self._unpair(number)
+        self._rotator.ended(number)
+        self.checks["rotations_put_off"] += 1
+
+    def _streams_on(self, number: int) -> dict[str, Stream | None]:
+        carried = self._assignment.connections[number]
+        return {key: stream for key, stream in self.streams.items() if key in carried}
+
+    def _unpair(self, number: int) -> None:
+        """One carrier is enough again."""
+        for stream in self._streams_on(number).values():
+            if stream is not None and stream.pair is not None:
+                stream.pair.lasting = False
+                if stream.pair.is_over:
+                    stream.pair = None
 
     def _stream_of(self, key: str, *, remembered: bool) -> Stream | None:
         """The stream that a key is; None where streams open with their first event."""
@@ -397,8 +521,11 @@ class Pool:
     # --- connections -------------------------------------------------------------------------------
 
     def _new_connection(self, number: int) -> Connection:
+        id_, other = f"{self._replica}-{self.name}-{abs(number)}", self.connections.get(-number)
+        if other is not None and other.id == id_:
+            id_ += "b"
         connection = Connection(
-            f"{self._replica}-{self.name}-{number}",
+            id_,
             self.profile,
             self._make_dialect(),
             self._open_stream,
@@ -410,12 +537,12 @@ class Pool:
             on_signals=self._heed,
             on_phase=self._report,
             # A number may be used again; its incarnations go on counting, so that each socket has one name.
-            incarnation=self._incarnations.get(number, 0),
+            incarnation=self._incarnations.get(id_, 0),
         )
         connection.cargo.taps = self._taps.keys()
         return connection
 
-    async def _run(self, number: int, connection: Connection) -> None:
+    async def _run(self, connection: Connection) -> None:
         try:
             await self._supervisor.supervise(connection.id, connection.run)
         finally:
@@ -424,7 +551,7 @@ class Pool:
             self._past_events += connection.cargo.adopted_events()
             if connection in self._leaving:
                 self._leaving.remove(connection)
-            elif self.connections.get(number) is connection:
+            for number in [number for number, each in self.connections.items() if each is connection]:
                 del self.connections[number]
 
     async def _stop(self, connection: Connection) -> None:
@@ -443,6 +570,10 @@ class Pool:
                 case Declined(keys, reason):
                     logger.warning("%s: %s", ", ".join(keys), reason)
                     self._declined |= dict.fromkeys(keys, reason)
+                case Overdue(key) if (found := self.streams.get(key)) and found.live and found.pair:
+                    pass  # another connection brings it
+                case Orphaned(key):
+                    self._tasks.start_soon(self._mend, key)
                 case Overdue(key, waited_s):
                     if key not in self.overdue:
                         logger.warning("no data for asset %s in %.0f s; asking again", key, waited_s)
@@ -455,6 +586,12 @@ class Pool:
                     if any(type_of(event) in self._taps.get(key, ()) for key in keys):
                         event_logger.info("%s", describe(event))
         self._tell_waiters()
+
+    async def _mend(self, key: str) -> None:
+        """A stream has lost one of two carriers, and with it its footing."""
+        if (carrier := self.carrier_of(key)) is not None:
+            with suppress(ActorStopped):
+                await carrier.mailbox.put(Doubt([key], "connection_lost"))
 
     def _testify(self, books: dict[str, Book]) -> None:
         """Let whoever carries the assets compare."""
@@ -479,7 +616,7 @@ class Pool:
     def _report(self, connection: Connection) -> None:
         """A connection has changed its phase: say so on the system subject."""
         self._on_phase(connection)
-        if connection.phase is Phase.OPEN and connection.incarnation > 1:
+        if connection.phase is Phase.OPEN and connection.has_reconnected:
             self.reconnects += 1
             self.last_reconnect_time = time.time_ns()
         event = ConnectionState(

@@ -62,6 +62,12 @@ class FeedProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Seconds from one message of ours to the next on a connection; PolyBolt takes 20 a second."""
     close_timeout_s: Seconds = 2.0
     """Seconds to wait for the peer's close frame once ours is out."""
+    rotate_after_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds after which a socket of the market feed is replaced by a new one, with no gap: the new one carries the
+    same assets for a while before the old one is closed.  0 for never."""
+    twin_connections: bool = False
+    """Whether two sockets carry each asset of the market feed all the time: the first to say something is heard, so
+    that the end of either shows nowhere."""
     dial_interval_s: Annotated[float, Meta(ge=0)] = 0.1
     """Seconds from one dial to the next over all connections of the feed; opening many sockets at once
     is answered by 429 (nautilus_trader issue 2238)."""

@@ -28,7 +28,8 @@ from .liveness import Rung, Trust
 from .loss import concerned
 from .profile import FeedProfile
 from .sequence import ChannelSequence
-from .signals import Declined, Doubtful, Live, Overdue, Signal, Tapped
+from .sharing import Sharing
+from .signals import Declined, Doubtful, Live, Orphaned, Overdue, Signal, Tapped
 from .states import TABLE, Input, State
 from .stream import Publication, Stream
 from .voice import Voice
@@ -94,6 +95,9 @@ class Session:
         self._voice = Voice(dialect, profile.ids_per_frame)
         self._signals: list[Signal] = []
         self._last_frame = b""
+        self._sharing = Sharing(
+            connection, self.streams, self._begin, self.resync, self._ask_afresh, self._tap
+        )
 
     # --- what is wanted ----------------------------------------------------------------------------
 
@@ -194,6 +198,9 @@ class Session:
             stream = streams.get(key) or self._adopt(key, event)
             if stream is None:
                 continue
+            if stream.pair is not None:
+                publications += self._share(key, stream, event, now, time)
+                continue
             if not stream.live:
                 publications += self._begin(key, stream, event, time)
             publications.append(stream.publish(event, time, connection))
@@ -209,6 +216,8 @@ class Session:
         stream = self.streams.get(key)
         if not isinstance(stream, AssetStream) or self.state is not State.OPEN:
             return []
+        if not stream.live and stream.pair is not None:
+            return []  # it begins with a book of either of its sockets
         if not stream.live:
             self._directory.learn(book.market, book.asset)
             stream.facts = self._directory.facts_of(book.market)
@@ -317,9 +326,11 @@ class Session:
             for key in keys
             for gap in self.streams[key].interrupt(reason, time, detail=detail, connection=self._connection)
         ]
+        for key in keys:
+            if (pair := self.streams[key].pair) is not None:
+                pair.restart()
         if self._dialect.has_snapshots:
-            wanted = self.cargo.awaited(dict.fromkeys(key for own in keys for key in self.cargo.keys_of(own)))
-            self._repeat(self._waits.doubted(wanted, now), now)
+            self._ask_afresh(dict.fromkeys(key for own in keys for key in self.cargo.keys_of(own)), now)
         return gaps + self._stand(keys, time)
 
     def _ping(self, now: float, _time: int) -> list[Publication]:
@@ -336,23 +347,23 @@ class Session:
         """Look at a part of the books."""
         self._watch.looked(now)
         self._turn = (self._turn + 1) % LOOKS
-        keys = list(self.streams)[self._turn :: LOOKS]
+        keys, gaps = self._sharing.tend(list(self.streams)[self._turn :: LOOKS], now, time)
         findings = self._inspector.look(keys, self.streams, now, time)
         if findings.doubtful:
             self._signals.append(Doubtful(tuple(findings.doubtful)))
-        return [
-            gap
-            for key, reason, detail in findings.resync
-            for gap in self.resync([key], reason, now, time, detail)
-        ]
+        for key, reason, detail in findings.resync:
+            gaps += self.resync([key], reason, now, time, detail)
+        return gaps
 
     def _break(self, reason: str, verdict: Verdict, time: int) -> list[Publication]:
         self.ended = Ended(reason, verdict)
-        return [
-            gap
-            for stream in self.streams.values()
-            for gap in stream.interrupt("connection_lost", time, detail=reason, connection=self._connection)
-        ]
+        publications: list[Publication] = []
+        for key, stream in self.streams.items():
+            gaps, is_orphan = self._sharing.part(key, stream, reason, time)
+            publications += gaps
+            if is_orphan:
+                self._signals.append(Orphaned(key))
+        return publications
 
     def _begin_with(self, wanted: dict[str, Stream | None], now: float, time: int) -> list[Publication]:
         must_prove = self.state is State.FRESH and self._dialect.proof is Proof.ANSWERED
@@ -364,6 +375,7 @@ class Session:
         if not self.cargo.expects_data:
             self._watch.expects(now)
         self.cargo.take(wanted)
+        self._sharing.join(wanted, now)
         self._waits.asked(self.cargo.awaited(wanted), now)
         return self._stand(wanted, time)
 
@@ -375,6 +387,10 @@ class Session:
             if self._dialect.is_quiet(key) and (stream := self.streams.get(key)) is not None
             for closing in stream.begin(None, time, self._connection)
         ]
+
+    def _ask_afresh(self, keys: Iterable[str], now: float) -> None:
+        """Ask for snapshots of keys once more, though not too often."""
+        self._repeat(self._waits.doubted(self.cargo.awaited(keys), now), now)
 
     def _repeat(self, keys: Collection[str], now: float) -> None:
         self._voice.repeat(keys)
@@ -422,6 +438,19 @@ class Session:
         if any(each in self.cargo.taps for each in wanted):
             self._signals.append(Tapped(wanted, event))
         return stream
+
+    def _share(self, key: str, stream: Stream, event: Event, now: float, time: int) -> list[Publication]:
+        """An event of an asset that another connection carries, too."""
+        self._watch.has_data, self._watch.data_at = True, now
+        if event.__class__ is Book and key in self._waits:
+            self._tell_live(key)
+        assert isinstance(stream, AssetStream)
+        assert isinstance(event, MarketEvent)
+        return self._sharing.hear(key, stream, event, now, time)
+
+    def _tap(self, key: str, event: Event) -> None:
+        if key in self.cargo.taps:
+            self._signals.append(Tapped((key,), event))
 
     def _tell_live(self, key: str) -> None:
         self._waits.delivered(key)
@@ -472,6 +501,8 @@ class Session:
             self.unknown[event.kind] += 1
             if event.kind in LOSSY_KINDS:
                 keys = concerned(event, self.streams, self._waits, self.cargo.quiet_keys)
+                excused = self._sharing.excused(keys, now)
+                keys = [key for key in keys if key not in excused]
                 lost = self.resync(keys, "undecodable_frame", now, time, event.reason)
         stream = self._commons.stream_for(event)
         if stream is None:

@@ -40,4 +40,10 @@ class Declined(msgspec.Struct, frozen=True):
     reason: str
 
 
-type Signal = Live | Overdue | Doubtful | Tapped | Declined
+class Orphaned(msgspec.Struct, frozen=True):
+    """Signal: of two connections that carried a key, the one that is left must ask for a fresh snapshot."""
+
+    key: str
+
+
+type Signal = Live | Overdue | Doubtful | Tapped | Declined | Orphaned

@@ -10,6 +10,7 @@ from collections.abc import Collection
 import msgspec
 
 from .events import Event, Gap, Unknown, encode_event, type_of
+from .pair import Pair
 from .subjects import (
     FAMILIES,
     PREFIX,
@@ -85,6 +86,7 @@ class Stream:
         "ids",
         "live",
         "owed",
+        "pair",
         "seq",
     )
 
@@ -107,6 +109,8 @@ class Stream:
         """Whether data has arrived in this epoch; the hot path looks at nothing else."""
         self.owed: str | None = "restart" if remembered else None
         """The reason of a gap that has not been announced on the proper subject yet."""
+        self.pair: Pair | None = None
+        """Of the two connections that carry the stream at once; None as a rule, as it has one carrier."""
         self._opened: Gap | None = None
         """The gap that is open."""
         self._gap_seq = 0

@@ -170,6 +170,11 @@ class Twin:
         return own is not None and own.stands and not own.held
 
     @property
+    def is_standing(self) -> bool:
+        """Whether there is a stream: any source that it is built on."""
+        return any(each.stands for each in self._sources.values())
+
+    @property
     def is_split(self) -> bool:
         """Whether an aligned source holds what the other has not said; if it lasts, `restart`."""
         return any(each.stands and each.held for each in self._sources.values())
@@ -199,7 +204,7 @@ class Twin:
         """
         if (own := self._sources.get(source)) is None:
             return NOTHING
-        is_standing = any(each.stands for each in self._sources.values())
+        is_standing = self.is_standing
         if isinstance(event, Book) and (event.tick_size is not None or own.awaits or not is_standing):
             return self._take_snapshot(own, event)
         if own.awaits or not is_standing:
