@@ -107,3 +107,79 @@ async def test_sockets_that_grow_old_are_replaced() -> None:
             await until_done(rig)
             assert all(rig.consumer.of(asset).gaps == [] for asset in rig.assets)
             assert all(rig.consumer.of(asset).count("book") == 1 for asset in rig.assets)
+
+
+async def test_the_old_socket_dies_while_its_successor_is_not_ready() -> None:
+    """The ordinary gap, then all is complete again; and the rotation goes on to its end."""
+    with anyio.fail_after(60):
+        async with rigged() as rig:
+            await rig.subscribe(*rig.assets)
+            pool = rig.pool("market")
+            (old,) = rig.connections
+            refused = await rig.admin.fault_on("refuse-429", feed="market", retry_after_s=0, count=1)
+            assert refused
+            pool.rotate(1)
+            await rig.consumer.until(lambda: any(each["id"].endswith("b") for each in rig.consumer.system))
+            await rig.admin.fault_on("drop", connection=rig.link_of(old).id)
+            await rig.consumer.until(
+                lambda: all(rig.consumer.of(asset).reasons == ["connection_lost"] for asset in rig.assets)
+            )
+            await rig.consumer.until(lambda: all(rig.consumer.of(asset).is_trusted for asset in rig.assets))
+            await until_done(rig)
+            await rig.admin.step(200)
+            await rig.settle()
+            assert all(rig.consumer.of(asset).reasons == ["connection_lost"] for asset in rig.assets)
+
+
+async def test_of_two_sockets_one_may_die() -> None:
+    """Either of them, one after the other, under load: nobody notices, and they are two again."""
+    async with busy(TWO) as (rig, witness):
+        pool = rig.pool("market")
+        await until_ready(rig)
+        for number in (1, -1):
+            victim = pool.connections[number]
+            incarnation = victim.incarnation
+            await rig.admin.fault_on("drop", connection=rig.link_of(victim).id)
+            await rig.consumer.until(lambda v=victim, i=incarnation: v.incarnation > i)  # type: ignore[misc]
+            await until_ready(rig)
+        pool.rotate(1)
+        await until_done(rig)
+        await until_ready(rig)
+        checks = await heard_all(rig, witness)
+        assert checks["twins_removed"] > 0
+        assert checks.get("twin_doubts", 0) == 0
+
+
+@pytest.mark.parametrize("fault", ["lost-frame", "duplicate", "corrupt-frame"])
+async def test_of_two_sockets_one_may_be_bad(fault: str) -> None:
+    """What one of them loses, repeats or garbles, the other says: no gap, and nothing twice."""
+    async with busy(TWO) as (rig, witness):
+        await until_ready(rig)
+        link = rig.link_of(rig.pool("market").connections[-1])
+        for _ in range(5):
+            await rig.admin.fault_on(fault, connection=link.id, count=1)
+            before = sum(rig.consumer.counts().values())
+            await rig.consumer.until(lambda b=before: sum(rig.consumer.counts().values()) > b + 100)  # type: ignore[misc]
+        checks = await heard_all(rig, witness)
+        if fault == "lost-frame":
+            assert checks["twins_missed"] > 0
+
+
+async def test_two_sockets_come_and_go_with_what_is_wanted() -> None:
+    """Both carry what is added, both let go of what is not wanted any more, and the last one closes both."""
+    with anyio.fail_after(60):
+        async with rigged(profile=TWO) as rig:
+            keep, leave = rig.assets[0], rig.assets[2]
+            await rig.subscribe(keep, id="keep")
+            await rig.subscribe(leave, id="leave")
+            await until_ready(rig)
+            assert [len(each.cargo.keys) for each in rig.connections] == [2, 2]
+            await rig.consumer.ask("unsubscribe", id="leave")
+            await rig.admin.step(100)
+            await rig.settle()
+            assert rig.consumer.of(leave).reasons == ["unsubscribed"]
+            assert rig.consumer.of(leave).events[-1]["reason"] == "unsubscribed"
+            assert rig.consumer.of(keep).gaps == []
+            await rig.consumer.ask("unsubscribe", id="keep")
+            assert (await rig.consumer.ask("status"))["connections"] == []
+            assert rig.consumer.of(keep).reasons == ["unsubscribed"]
