@@ -97,8 +97,9 @@ class Pair:
     def close(self) -> None:
         """The stream ends: nothing that either says counts any more."""
         self._is_closed = True
-        for connection in list(self._slots):
-            self.leave(connection)
+        self._count()
+        self._slots.clear()
+        self._twin, self._counted = Twin(), (0, 0, 0)
 
     def other(self, connection: str) -> str | None:
         """The name of the other connection, if there is one."""

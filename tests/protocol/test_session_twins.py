@@ -11,7 +11,6 @@ from polybus_protocol.feeds.market import VENUE, MarketDialect
 from polybus_protocol.pair import AGREE_AFTER_S, ASK_AGAIN_S, DIFFERENCES, SPLIT_S, Pair
 from polybus_protocol.session import Session
 from polybus_protocol.signals import Orphaned
-from polybus_protocol.stream import Stream
 
 from .conversation import M1, M2, Conversation, book, live, price_change, trade
 
@@ -213,4 +212,6 @@ def test_a_closed_pair_hears_nothing() -> None:
     duet = aligned()
     duet.pair().close()
     assert duet[B].hears(book(M1, at=9)) == []
-    assert isinstance(duet.talk.streams[M1], Stream)
+    assert duet.checks["twin_doubts"] == 0
+    assert duet.checks["twins_removed"] == 1
+    assert outline(duet[A].ends()) == ["gap: connection_lost"]
