@@ -25,7 +25,9 @@ from nats.aio.msg import Msg
 
 from polybus_actors.login import LoginError, NatsSettings, is_denial, new_client, options
 from polybus_protocol.replies import (
+    BookReply,
     ErrorReply,
+    ExplainReply,
     RenewReply,
     StatusReply,
     SubscribeReply,
@@ -211,6 +213,21 @@ class ControlClient:
     async def status(self) -> StatusReply:
         """How the gateway is doing."""
         return await self._request("status", {}, StatusReply)
+
+    async def book(
+        self, asset: str, depth: int | None = None, within_s: float = ANSWER_WITHIN_S
+    ) -> BookReply:
+        """The book of an asset as it is right now: so many levels of each side, or all."""
+        return await self._request("book", {"asset": asset, "depth": depth}, BookReply, within_s)
+
+    async def explain(self, asset: str) -> ExplainReply:
+        """Why an asset is, or is not, live."""
+        return await self._request("explain", {"asset": asset}, ExplainReply)
+
+    @property
+    def nats(self) -> Client:
+        """The connection itself, for what is not here."""
+        return self._nats
 
     async def _request(
         self, verb: str, fields: dict[str, object], reply_type: type[Reply], within_s: float = ANSWER_WITHIN_S

@@ -42,8 +42,8 @@ class Jump(msgspec.Struct, frozen=True):
     """What is wrong, for a person."""
 
 
-class _Track:
-    """What is known of one stream; whoever joins late begins with what comes first."""
+class Track:
+    """What is known of one stream; whoever joins late begins with what comes first, or sets `last`."""
 
     __slots__ = ("ended", "last", "losses")
 
@@ -82,7 +82,7 @@ class Follower:
     """The last event of each stream seen, and what did not follow it."""
 
     def __init__(self) -> None:
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
         self.events = 0
         """Events seen, gaps apart."""
         self.gaps = 0
@@ -103,7 +103,7 @@ class Follower:
         if event.seq == 0 or isinstance(event, LastBook):  # what has no place in a sequence
             return None
         stream, now = subject.rpartition(".")[0], (event.epoch, event.seq)
-        track = self._tracks.setdefault(stream, _Track())
+        track = self._tracks.setdefault(stream, Track())
         last = track.last
         reason = track.take(now, event, may_repeat=may_repeat)
         if last is None or reason is None:
