@@ -52,6 +52,7 @@ class LocalBook(OrderBook):
         "market",
         "must_be_told",
         "place",
+        "proof",
         "tick_size",
         "trust",
         "why",
@@ -68,6 +69,8 @@ class LocalBook(OrderBook):
         """Epoch and `seq` of the last event that is in it."""
         self.trust = "waiting"
         """The gateway's word: `waiting`, `live`, `quiet`, `suspect` or `frozen`."""
+        self.proof = "unknown"
+        """What the venue's hash said of it when the gateway was last asked: `proved`, `unknown` or `mismatch`."""
         self.why: str | None = "nothing has come yet"
         """What speaks against it, as a sentence; None if nothing does."""
         self.is_astray = True
@@ -148,7 +151,7 @@ class LocalBook(OrderBook):
             why: a sentence.
             must_be_told: only an answer to the verb `book` helps, as what still comes may be of the time before.
         """
-        self.is_astray, self.trust, self.why = True, "waiting", why
+        self.is_astray, self.trust, self.proof, self.why = True, "waiting", "unknown", why
         self.must_be_told = self.must_be_told or must_be_told
 
     def _found(self, place: Place | None) -> None:
@@ -202,6 +205,7 @@ class LocalBook(OrderBook):
 
     def _believe(self, told: Told) -> None:
         self.trust = told.trust
+        self.proof = told.proof if isinstance(told, BookReply) else self.proof
         why = getattr(told, "why", None)
         if told.trust == "waiting":
             self.why = why or "the gateway has no book of it yet"

@@ -6,12 +6,10 @@ Nothing here asks or decides anything; each function turns values into something
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +30,11 @@ STATE_STYLES = {
     "differs": "yellow",
     "absent": "yellow",
     "unavailable": "red",
+    "quiet": "green",
+    "suspect": "yellow",
+    "frozen": "red",
+    "proved": "green",
+    "mismatch": "red",
 }
 
 THINGS = {"market": "asset", "user": "market", "rtds": "topic", "polybolt": "symbol", "sports": "league"}
@@ -119,42 +122,6 @@ def screen(console: Console, *, live: bool = True) -> Iterator[Callable[[Rendera
         return
     with Live(console=console, screen=True, auto_refresh=False) as view:
         yield lambda what: view.update(what, refresh=True)
-
-
-def gateway_ready(ready: Mapping[str, Any]) -> RenderableType:
-    """What `polybus run` shows once it is ready."""
-    rows: list[tuple[str, RenderableType]] = [
-        ("NATS", str(ready["nats"])),
-        ("control", str(ready["control"])),
-    ]
-    for feed, url in ready["feeds"].items():
-        rows.append((f"feed {feed}", url))
-        reachable = (ready.get("venue") or {}).get(feed)
-        if reachable is not None:
-            style = {"reachable": "green", "not asked": "dim"}.get(reachable, "yellow")
-            rows.append(("", Text(reachable, style=style)))
-    if "accounts" in ready:
-        rows.append(
-            ("accounts", ", ".join(ready["accounts"]) or Text("none: no user, no polybolt", style="dim"))
-        )
-    rows.append(("restored", counted(ready["restored"], "subscription")))
-    return Panel(facts(rows), title=f"gateway {ready['replica']} is ready", title_align="left", expand=False)
-
-
-def simulator_ready(ready: Mapping[str, Any], seed: int) -> RenderableType:
-    """What `polybus simulate` shows once it is ready."""
-    markets = ready["markets"]
-    rows: list[tuple[str, RenderableType]] = [(f"feed {feed}", url) for feed, url in ready["feeds"].items()]
-    rows += [("REST", ready["rest"]), ("admin", ready["admin"])]
-    rows += [
-        ("markets", f"{len(markets)}, {sum(len(market['assets']) for market in markets)} assets, seed {seed}")
-    ]
-    rows += [("an asset", market["assets"][0]) for market in markets[:1]]
-    labels = ", ".join(account["label"] for account in ready.get("accounts", []))
-    rows += [("accounts", f"{labels} (--json tells their made-up credentials)")] if labels else []
-    panel = Panel(facts(rows), title="the venue in a box is ready", title_align="left", expand=False)
-    hint = f"faults: curl {ready['admin']}/faults      stop: Ctrl-C"
-    return Group(panel, Text(hint, style="dim"))
 
 
 def settings(shown: Mapping[str, Mapping[str, object]]) -> RenderableType:
@@ -256,6 +223,7 @@ def status(reply: StatusReply) -> RenderableType:
         ("up", duration((now - reply.started) / 1e9)),
         ("NATS", Text.assemble(connected, f" {nats.url}", f", server {nats.server}" if nats.server else "")),
         ("subscriptions", _subscription_totals(reply)),
+        ("assets", trust(reply.trust)),
     ]
     return Group(
         facts(head),
@@ -324,6 +292,12 @@ LOGIN: Mapping[bool | None, Text] = {
 """Whether a connection is authenticated, where its feed wants that."""
 
 
+def trust(counts: Mapping[str, int]) -> Text:
+    """How many assets of the market feed may be believed, and how many not."""
+    shown = [Text.assemble(f"{count:,} ", state(word)) for word, count in counts.items()]
+    return Text(", ").join(shown) if shown else Text("none", style="dim")
+
+
 def _subscription_totals(reply: StatusReply) -> str:
     totals = reply.subscriptions
     by_type = ", ".join(
@@ -334,7 +308,7 @@ def _subscription_totals(reply: StatusReply) -> str:
 
 
 def _counts(reply: StatusReply, now: int) -> RenderableType:
-    """Events by type on the left, everything that should be zero on a good day on the right."""
+    """Events by type on the left, everything that should be zero on a good day in the middle, checks on the right."""
     events = table("event", "published", numbers=("published",))
     for type_, count in sorted(reply.events_by_type.items(), key=lambda item: -item[1]):
         events.add_row(type_, f"{count:,}")
@@ -368,8 +342,11 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         others.add_row(name, Text(f"{value:,}", style="yellow" if value else "dim"))
     if reply.last_reconnect_time is not None:
         others.add_row("last reconnect", ago(reply.last_reconnect_time, now))
+    checks = table("check, or what was tried", "times", numbers=("times",))
+    for name, count in sorted(reply.checks.items()):
+        checks.add_row(name.replace("_", " "), f"{count:,}")
     side_by_side = Table.grid(padding=(0, 4))
-    side_by_side.add_row(events, others)
+    side_by_side.add_row(events, others, *([checks] if reply.checks else []))
     return side_by_side
 
 

@@ -77,11 +77,11 @@ def event_line(event: AnyEvent) -> Text:
     type_ = type_of(event)
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(_clock(event.received_time), style="dim")
-    line.append(f"  {type_:{_TYPE_WIDTH}}  ", style=TYPE_STYLES.get(type_, ""))
+    closes = isinstance(event, Gap) and event.closed_by is not None
+    line.append(f"  {type_:{_TYPE_WIDTH}}  ", style="bold green" if closes else TYPE_STYLES.get(type_, ""))
     line.append(one_line(_ids(event)), style="dim")
-    line.append(
-        f"  {summary(event)}", style="bold red" if isinstance(event, Gap) and not event.closed_by else ""
-    )
+    opens = isinstance(event, Gap) and not closes
+    line.append(f"  {summary(event)}", style="bold red" if opens else "green" if closes else "")
     return line
 
 

@@ -39,6 +39,8 @@ COMMANDS = [
     "subscriptions",
     "status",
     "tail",
+    "book",
+    "explain",
     "config",
     "contract",
 ]
@@ -354,8 +356,26 @@ async def test_a_life_of_a_subscription(stage: Stage) -> None:
     tail = await polybus("tail", "--since", "1h", "--json", "--count", "4", NATS_URL=nats)
     assert tail.out.splitlines()[1:] == replayed
 
+    assert f"{len(stage.simulator.assets)} live" in (await polybus("status", NATS_URL=nats)).out
+    asset = stage.simulator.assets[0]
+    once = (await polybus("book", asset, "--once", "--depth", "1", "--json", NATS_URL=nats)).json()
+    assert (once["trust"], len(once["bids"]), len(once["asks"])) == ("live", 1, 1)
+    async with running(["book", asset, "--json"], NATS_URL=nats) as book:
+        while not (seen := await book.json())["trusted"]:
+            assert seen["why"]
+        assert seen["bids"]
+        assert seen["asks"]
+        book.process.send_signal(signal.SIGINT)
+        assert await book.end() == (0, "")
+    explained = await polybus("explain", asset, NATS_URL=nats)
+    assert "It is live" in explained.out
+    assert "what happened" in explained.out
+
     dropped = await polybus("unsubscribe", "bot", "--json", NATS_URL=nats)
     assert dropped.json() == {"ids": ["bot"]}
+    unknown = await polybus("book", "1", NATS_URL=nats)
+    assert (unknown.status, unknown.out) == (1, "")
+    assert "subscribe to it first" in unknown.err
     gone = await polybus("unsubscribe", "bot", NATS_URL=nats)
     assert (gone.status, gone.out) == (1, "")
     assert "there is no subscription" in gone.err

@@ -5,6 +5,7 @@ from typing import override
 import click
 
 from polybus_protocol import __version__
+from polybus_services.cli.book_commands import book, explain
 from polybus_services.cli.config_command import config_command
 from polybus_services.cli.contract_command import contract_command
 from polybus_services.cli.control_commands import status, subscribe, subscriptions, unsubscribe
@@ -19,6 +20,7 @@ Start here:
   polybus run                           the gateway: the venue's feeds onto NATS
   polybus subscribe TOKEN_ID --wait data
   polybus tail
+  polybus book TOKEN_ID
 
 Settings come from a file (--config, ./polybus.toml or $POLYBUS_CONFIG) and from variables such as
 POLYBUS_NATS__URL; `polybus config` shows them all.
@@ -55,6 +57,8 @@ for command in (
     subscriptions,
     status,
     tail,
+    book,
+    explain,
     config_command,
     contract_command,
 ):

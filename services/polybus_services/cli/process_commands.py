@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import click
 
-from polybus_services import present
+from polybus_services import present_ready
 from polybus_services.cli.support import (
     UNREACHABLE,
     Failure,
@@ -59,7 +59,7 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
         if as_json:
             print_json(ready)
         else:
-            console.print(present.gateway_ready(ready))
+            console.print(present_ready.gateway_ready(ready))
 
     try:
         await run_gateway(config, on_ready=on_ready)
@@ -118,7 +118,7 @@ async def simulate(
             if as_json:
                 print_json(ready_line(simulator))
             else:
-                invocation.console().print(present.simulator_ready(ready_line(simulator), seed))
+                invocation.console().print(present_ready.simulator_ready(ready_line(simulator), seed))
             await anyio.sleep_forever()
     except* OSError as group:
         reason = str(getattr(first_error(group), "strerror", None) or first_error(group))
