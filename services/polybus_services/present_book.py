@@ -84,7 +84,7 @@ def ladder(seen: Sight, now_ns: int | None = None) -> RenderableType:
     )
     largest = max((Decimal(level.size) for level in (*seen.bids, *seen.asks)), default=Decimal(1))
     grid = Table.grid(padding=(0, 2))
-    for side in ("right", "right", "left"):
+    for side in ("left", "right", "left"):
         grid.add_column(justify=side, no_wrap=True)
     for level in reversed(seen.asks):
         grid.add_row(*_rung(level, largest, "red"))

@@ -62,6 +62,18 @@ async def test_follow_keeps_a_book(here: Scene) -> None:
     is_followed(await first_lines(command, 12, **here.variables), asset)
 
 
+async def test_live_book_keeps_a_book(here: Scene) -> None:
+    """With the kit: once the book is trusted it stays so while nothing is lost, and has a top."""
+    asset = here.simulator.assets[6]
+    command = [sys.executable, str(EXAMPLES / "live_book.py"), asset]
+    words = [line.split() for line in await first_lines(command, 12, **here.variables)]
+    trusted = [trust for trust, *_ in words]
+    assert trusted == sorted(trusted)  # `??` before `ok`
+    for trust, name, bid, ask, *_ in words:
+        assert name == asset[:6]
+        assert trust == "??" or Decimal(0) < Decimal(bid) < Decimal(ask) < 1
+
+
 async def test_follow_without_arguments_says_what_it_needs() -> None:
     """A forgotten argument is a sentence, no traceback."""
     done = await anyio.run_process(
