@@ -133,6 +133,13 @@ async def test_a_scrape() -> None:
             assert value("polybus_connections", feed="market", state="live") == 1
             assert value("polybus_keys_wanted", feed="market") == len(rig.assets)
             assert value("polybus_keys_live", feed="market") == len(rig.assets)
+            assert value("polybus_assets", trust="live") == len(rig.assets)
+            assert value("polybus_assets") == len(rig.assets)
+            assert value("polybus_gaps_opened_total") == status["events_by_type"].get("gap", 0)
+            assert value("polybus_gaps_open") == 0
+            assert value("polybus_checks_total", check="hash_proved") == status["checks"].get("hash_proved", 0)
+            assert value("polybus_record_streams") == len(status["streams"])
+            assert 0 < value("process_memory_usage_bytes") < value("process_memory_limit_bytes")
             assert value("polybus_commands_total", verb="unsubscribe", outcome="404") == 1
             assert value("polybus_command_duration_seconds_count", verb="unsubscribe") == 1
             assert value("polybus_nats_connected") == value("polybus_ready") == 1

@@ -3,7 +3,8 @@
 | module | holds |
 | --- | --- |
 | `environment` | what the standard `OTEL_*` variables ask for; imports nothing of OpenTelemetry |
-| `metrics` | the one table of all metrics, and how each is read from a gateway |
+| `metrics` | the one table of all metrics |
+| `reading` | how each is read from a gateway |
 | `prometheus`, `otlp` | the two ways out |
 | `tracing` | spans of commands, connections and some batches |
 | `process` | all of it, put together for one process |

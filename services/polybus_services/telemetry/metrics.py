@@ -5,24 +5,38 @@ No attribute is an asset, a market or a slug: there are tens of thousands of the
 """
 
 import enum
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from polybus_actors.connection import Phase
-from polybus_actors.facts import FeedFacts, Readiness, facts_by_feed, readiness, waiting_keys
+from polybus_actors.facts import facts_by_feed, readiness, waiting_keys
 from polybus_actors.gateway import Gateway
-from polybus_actors.histogram import Histogram
-from polybus_actors.watcher import OK, Watcher
-from polybus_protocol.asking import ASKING
-from polybus_protocol.control import VERBS
+from polybus_protocol.events.system import CLOSED_BY, GAP_REASONS
 from polybus_services.pulse import Pulse
 
 from .environment import SIGNALS
+from .reading import (
+    Attributes,
+    Buckets,
+    Distributions,
+    Values,
+    View,
+    buckets,
+    by_feed,
+    checks,
+    commands,
+    connections,
+    counted,
+    events,
+    flag,
+    latencies,
+    memory,
+    memory_limit,
+    one,
+    record,
+    trust,
+)
 
 
 class Kind(enum.Enum):
@@ -32,30 +46,6 @@ class Kind(enum.Enum):
     """It only rises: ask for its rate."""
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
-
-
-class Buckets(NamedTuple):
-    """A histogram at one moment."""
-
-    bounds: tuple[float, ...]
-    counts: list[int]
-    sum: float
-
-
-type Attributes = dict[str, str]
-type Values = Iterable[tuple[float, Attributes]]
-type Distributions = Iterable[tuple[Buckets, Attributes]]
-
-
-class View(msgspec.Struct):
-    """What is looked at."""
-
-    gateway: Gateway
-    pulse: Pulse
-    feeds: Mapping[str, FeedFacts]
-    readiness: Readiness
-    failures: Mapping[str, int]
-    """Exports that failed, by signal."""
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -81,53 +71,6 @@ def snapshot(gateway: Gateway, pulse: Pulse, ready_share: float, failures: Mappi
     return {metric.name: list(metric.read(view)) for metric in METRICS}
 
 
-def _one(read: Callable[[View], float]) -> Callable[[View], Values]:
-    return lambda view: [(read(view), {})]
-
-
-def _flag(read: Callable[[View], bool]) -> Callable[[View], Values]:
-    # OTLP takes no booleans.
-    return lambda view: [(int(read(view)), {})]
-
-
-def _by_feed(read: Callable[[FeedFacts], float]) -> Callable[[View], Values]:
-    return lambda view: [(read(facts), {"feed": feed}) for feed, facts in view.feeds.items()]
-
-
-def _buckets(histogram: Histogram) -> Buckets:
-    return Buckets(histogram.bounds, list(histogram.counts), histogram.sum)
-
-
-def _latencies(read: Callable[[Watcher], Mapping[str, Histogram]]) -> Callable[[View], Distributions]:
-    return lambda view: [(_buckets(read(view.gateway.watcher)[feed]), {"feed": feed}) for feed in view.feeds]
-
-
-def _events(view: View) -> Values:
-    for feed, facts in view.feeds.items():
-        # Types that have not occurred yet are there with 0, or their first event would be no increase to Prometheus.
-        for type_ in dict.fromkeys((*ASKING[feed].types, "gap", *facts.events)):
-            yield facts.events[type_], {"feed": feed, "type": type_}
-
-
-def _connections(view: View) -> Values:
-    for feed, facts in view.feeds.items():
-        for phase in Phase:
-            yield facts.phases[phase.value], {"feed": feed, "state": phase.value}
-
-
-def _commands(view: View) -> Values:
-    counts = dict.fromkeys(((verb, OK) for verb in VERBS), 0) | view.gateway.watcher.commands
-    return [(count, {"verb": verb, "outcome": outcome}) for (verb, outcome), count in counts.items()]
-
-
-def _memory(_view: View) -> Values:
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    except OSError:
-        return []  # only Linux has it
-    return [(int(pages) * os.sysconf("SC_PAGE_SIZE"), {})]
-
-
 COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 FEED = ("feed",)
 
@@ -137,7 +80,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{event}",
         "Events made ready for NATS, by type; `gap` is the record of a possible loss",
-        _events,
+        events,
         ("feed", "type"),
     ),
     Metric(
@@ -145,7 +88,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{event}",
         "Events about keys that their connection does not carry; left out",
-        _by_feed(lambda facts: facts.tally.unwanted),
+        by_feed(lambda facts: facts.tally.unwanted),
         FEED,
     ),
     Metric(
@@ -153,7 +96,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{event}",
         "What could not be read and was passed on raw, as `unknown`: has the venue changed something?",
-        _by_feed(lambda facts: facts.tally.unknown.total()),
+        by_feed(lambda facts: facts.tally.unknown.total()),
         FEED,
     ),
     Metric(
@@ -161,7 +104,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{field}",
         "Fields that we do not know, in what could be read all the same",
-        _by_feed(lambda facts: facts.tally.unknown_fields.total()),
+        by_feed(lambda facts: facts.tally.unknown_fields.total()),
         FEED,
     ),
     Metric(
@@ -169,7 +112,7 @@ METRICS: tuple[Metric, ...] = (
         HISTOGRAM,
         "s",
         "From the venue's clock to our socket, sampled; both clocks' errors are in it, and below 0 counts as 0",
-        _latencies(lambda watcher: watcher.arrival),
+        latencies(lambda watcher: watcher.arrival),
         FEED,
     ),
     Metric(
@@ -177,7 +120,7 @@ METRICS: tuple[Metric, ...] = (
         HISTOGRAM,
         "s",
         "From our socket to the write to NATS, sampled: of the oldest event in a batch",
-        _latencies(lambda watcher: watcher.publishing),
+        latencies(lambda watcher: watcher.publishing),
         FEED,
     ),
     Metric(
@@ -185,7 +128,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{frame}",
         "Data frames that arrived",
-        _by_feed(lambda facts: facts.tally.frames),
+        by_feed(lambda facts: facts.tally.frames),
         FEED,
     ),
     Metric(
@@ -193,7 +136,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{frame}",
         "What the venue said twice; published once",
-        _by_feed(lambda facts: facts.tally.duplicates),
+        by_feed(lambda facts: facts.tally.duplicates),
         FEED,
     ),
     Metric(
@@ -201,7 +144,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "{connection}",
         "Connections to the venue, by state: dialing, open (no data yet), live, waiting, refused, stopped",
-        _connections,
+        connections,
         ("feed", "state"),
     ),
     Metric(
@@ -209,7 +152,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{error}",
         "Dials that failed, and sockets that ended without our asking",
-        _by_feed(lambda facts: facts.tally.errors),
+        by_feed(lambda facts: facts.tally.errors),
         FEED,
     ),
     Metric(
@@ -217,7 +160,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{reconnect}",
         "Sockets that opened in place of one that was lost",
-        _by_feed(lambda facts: facts.reconnects),
+        by_feed(lambda facts: facts.reconnects),
         FEED,
     ),
     Metric(
@@ -225,7 +168,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "s",
         "Since the last data, on the open connection that has waited longest of those that should have some",
-        _by_feed(lambda facts: facts.silence_s),
+        by_feed(lambda facts: facts.silence_s),
         FEED,
     ),
     Metric(
@@ -233,7 +176,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "{subscription}",
         "Subscriptions that stand",
-        _by_feed(lambda facts: facts.subscriptions),
+        by_feed(lambda facts: facts.subscriptions),
         FEED,
     ),
     Metric(
@@ -241,7 +184,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "{key}",
         "Keys (assets, markets, topics, symbols, leagues) that somebody wants",
-        _by_feed(lambda facts: facts.wanted),
+        by_feed(lambda facts: facts.wanted),
         FEED,
     ),
     Metric(
@@ -249,7 +192,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "{key}",
         "Wanted keys that have delivered since their last gap; the quiet ones, which need not, once they were asked for",
-        _by_feed(lambda facts: facts.live),
+        by_feed(lambda facts: facts.live),
         FEED,
     ),
     Metric(
@@ -257,71 +200,125 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "{key}",
         "Wanted keys that were asked for more than once and delivered nothing",
-        _by_feed(lambda facts: facts.overdue),
+        by_feed(lambda facts: facts.overdue),
         FEED,
+    ),
+    Metric(
+        "polybus.assets",
+        GAUGE,
+        "{asset}",
+        "Assets of the market feed, by what may be believed of them: waiting, live, quiet, suspect, frozen",
+        trust,
+        ("trust",),
+    ),
+    Metric(
+        "polybus.checks",
+        COUNTER,
+        "{check}",
+        "What was checked and tried for assets: the book against the venue's hash and prices, second looks, remedies",
+        checks,
+        ("check",),
+    ),
+    Metric(
+        "polybus.gaps.open",
+        GAUGE,
+        "{stream}",
+        "Streams whose gap is open now: nothing of them may be believed",
+        one(lambda view: view.gateway.ledger.open),
+    ),
+    Metric(
+        "polybus.gaps.opened",
+        COUNTER,
+        "{gap}",
+        "Gaps that opened, by reason",
+        lambda view: counted(view.gateway.ledger.opened, GAP_REASONS, "reason"),
+        ("reason",),
+    ),
+    Metric(
+        "polybus.gaps.closed",
+        COUNTER,
+        "{gap}",
+        "Gaps that closed, by what brought trust back",
+        lambda view: counted(view.gateway.ledger.closed, CLOSED_BY, "closed_by"),
+        ("closed_by",),
     ),
     Metric(
         "polybus.backlog.size",
         GAUGE,
         "{event}",
         "Events that wait for NATS",
-        _one(lambda view: len(view.gateway.outbox)),
+        one(lambda view: len(view.gateway.outbox)),
     ),
     Metric(
         "polybus.backlog.utilization",
         GAUGE,
         "1",
         "How full the backlog is, 0 to 1; from 1 on the oldest events are given up",
-        _one(lambda view: view.gateway.outbox.utilization),
+        one(lambda view: view.gateway.outbox.utilization),
     ),
     Metric(
         "polybus.backlog.dropped",
         COUNTER,
         "{event}",
         "Events given up because the backlog was full; each shows in a gap",
-        _one(lambda view: view.gateway.outbox.dropped),
+        one(lambda view: view.gateway.outbox.dropped),
     ),
     Metric(
         "polybus.nats.connected",
         GAUGE,
         "1",
         "1 while NATS can be written to, else 0",
-        _flag(lambda view: view.gateway.bus.is_connected),
+        flag(lambda view: view.gateway.bus.is_connected),
     ),
     Metric(
         "polybus.nats.published",
         COUNTER,
         "{message}",
         "Messages written to NATS",
-        _one(lambda view: view.gateway.bus.published),
+        one(lambda view: view.gateway.bus.published),
     ),
     Metric(
         "polybus.nats.reconnects",
         COUNTER,
         "{reconnect}",
         "Connections to NATS after the first",
-        _one(lambda view: view.gateway.bus.reconnects),
+        one(lambda view: view.gateway.bus.reconnects),
     ),
     Metric(
         "polybus.nats.uncertain",
         COUNTER,
         "{event}",
         "Events written to NATS whose arrival was never confirmed; each shows in a gap",
-        _one(lambda view: view.gateway.outbox.uncertain),
+        one(lambda view: view.gateway.outbox.uncertain),
+    ),
+    Metric(
+        "polybus.nats.unrecorded",
+        COUNTER,
+        "{event}",
+        "Events that NATS took in and JetStream may not have stored; each shows in a gap",
+        one(lambda view: view.gateway.outbox.unrecorded),
+    ),
+    Metric(
+        "polybus.record.streams",
+        GAUGE,
+        "{stream}",
+        "JetStream streams that record the events, by state: ready, differs (from `[streams]`), absent, unavailable",
+        record,
+        ("state",),
     ),
     Metric(
         "polybus.nats.denied",
         COUNTER,
         "{refusal}",
         "Publishes and subscriptions that our permissions on the server do not allow: those events reach nobody",
-        _one(lambda view: view.gateway.bus.denied),
+        one(lambda view: view.gateway.bus.denied),
     ),
     Metric(
         "polybus.commands",
         COUNTER,
         "{command}",
         "Commands answered; the outcome is `ok`, or the code of the refusal",
-        _commands,
+        commands,
         ("verb", "outcome"),
     ),
     Metric(
@@ -330,7 +327,7 @@ METRICS: tuple[Metric, ...] = (
         "s",
         "From a command's arrival to its answer; `subscribe` may wait for data in it",
         lambda view: [
-            (_buckets(each), {"verb": verb}) for verb, each in view.gateway.watcher.answering.items()
+            (buckets(each), {"verb": verb}) for verb, each in view.gateway.watcher.answering.items()
         ],
         ("verb",),
     ),
@@ -339,28 +336,28 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{restart}",
         "Parts of the gateway that failed and were started again: each is a bug, please report it",
-        _one(lambda view: view.gateway.supervisor.restarts),
+        one(lambda view: view.gateway.supervisor.restarts),
     ),
     Metric(
         "polybus.ready",
         GAUGE,
         "1",
         "1 while `/ready` says yes, else 0",
-        _flag(lambda view: view.readiness.ready),
+        flag(lambda view: view.readiness.ready),
     ),
     Metric(
         "polybus.draining",
         GAUGE,
         "1",
         "1 from SIGTERM on",
-        _flag(lambda view: view.readiness.draining),
+        flag(lambda view: view.readiness.draining),
     ),
     Metric(
         "polybus.loop.lag",
         HISTOGRAM,
         "s",
         "How late the event loop woke us, twice a second: its processor is busy, or something blocks it",
-        lambda view: [(_buckets(view.pulse.lag), {})],
+        lambda view: [(buckets(view.pulse.lag), {})],
     ),
     Metric(
         "polybus.telemetry.failures",
@@ -375,13 +372,20 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "s",
         "Processor time of the process",
-        _one(lambda _view: time.process_time()),
+        one(lambda _view: time.process_time()),
     ),
     Metric(
         "process.memory.usage",
         GAUGE,
         "By",
         "Resident memory of the process; on Linux only",
-        _memory,
+        memory,
+    ),
+    Metric(
+        "process.memory.limit",
+        GAUGE,
+        "By",
+        "What it may take: its container's limit, or else all there is; on Linux only",
+        memory_limit,
     ),
 )

@@ -24,7 +24,8 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from .metrics import METRICS, Buckets, Kind, Snapshot
+from .metrics import METRICS, Kind, Snapshot
+from .reading import Buckets
 
 
 class MetricExporter(OTLPMetricExporter):

@@ -18,8 +18,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from polybus_actors.watcher import Watcher
 from polybus_protocol import __version__
 
-from .metrics import METRICS, Buckets, Kind, Snapshot
+from .metrics import METRICS, Kind, Snapshot
 from .prometheus import Exposition
+from .reading import Buckets
 from .tracing import TraceIds, Tracing
 
 logger = logging.getLogger("polybus.telemetry")

@@ -9,7 +9,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from .metrics import METRICS, Buckets, Kind, Metric, Snapshot
+from .metrics import METRICS, Kind, Metric, Snapshot
+from .reading import Buckets
 
 
 class Exposition:
