@@ -137,7 +137,8 @@ async def test_a_scrape() -> None:
             assert value("polybus_assets") == len(rig.assets)
             assert value("polybus_gaps_opened_total") == status["events_by_type"].get("gap", 0)
             assert value("polybus_gaps_open") == 0
-            assert value("polybus_checks_total", check="hash_proved") == status["checks"].get("hash_proved", 0)
+            # The books are looked at meanwhile.
+            assert value("polybus_checks_total", check="hash_proved") <= status["checks"].get("hash_proved", 0)
             assert value("polybus_record_streams") == len(status["streams"])
             assert 0 < value("process_memory_usage_bytes") < value("process_memory_limit_bytes")
             assert value("polybus_commands_total", verb="unsubscribe", outcome="404") == 1

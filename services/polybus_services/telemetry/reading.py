@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ CHECKS = (
     *("resubscribed", "resubscribed_helped", "given_up"),
 )
 """What is checked and tried for assets often enough to be there with 0; other names appear when they occur."""
+
+FAILED = "500"
+"""The outcome of a command that the gateway failed to answer: there with 0, so that the first one is an increase."""
 
 RECORD_STATES = ("ready", "differs", "absent", "unavailable", "unknown")
 """States of a stream that records; see `polybus_protocol.replies.StreamInfo`."""
@@ -122,7 +126,7 @@ def counted(counts: Mapping[str, int], known: Iterable[str], attribute: str) -> 
 
 def commands(view: View) -> Values:
     """Commands, by verb and outcome."""
-    counts = dict.fromkeys(((verb, OK) for verb in VERBS), 0) | view.gateway.watcher.commands
+    counts = dict.fromkeys(product(VERBS, (OK, FAILED)), 0) | view.gateway.watcher.commands
     return [(count, {"verb": verb, "outcome": outcome}) for (verb, outcome), count in counts.items()]
 
 
