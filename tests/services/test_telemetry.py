@@ -35,6 +35,7 @@ from polybus_services.telemetry.tracing import TraceIds, Tracing
 
 from ..support.consumer import consuming
 from ..support.http import get
+from ..support.monitoring import missing
 from ..support.rig import Rig, rigged
 from .terminal import polybus, running
 
@@ -118,6 +119,11 @@ async def test_a_scrape() -> None:
                 for sample in family.samples:
                     assert set(sample.labels) - {"le"} == set(metric.attributes), metric.name
 
+            # What dashboard and alerts ask for is there.
+            assert not missing(
+                (sample.name, sample.labels) for each in families.values() for sample in each.samples
+            )
+
             def value(name: str, **labels: str) -> float:
                 family = families[name.removesuffix("_total").removesuffix("_count")]
                 return sum(
@@ -138,7 +144,9 @@ async def test_a_scrape() -> None:
             assert value("polybus_gaps_opened_total") == status["events_by_type"].get("gap", 0)
             assert value("polybus_gaps_open") == 0
             # The books are looked at meanwhile.
-            assert value("polybus_checks_total", check="hash_proved") <= status["checks"].get("hash_proved", 0)
+            assert value("polybus_checks_total", check="hash_proved") <= status["checks"].get(
+                "hash_proved", 0
+            )
             assert value("polybus_record_streams") == len(status["streams"])
             assert 0 < value("process_memory_usage_bytes") < value("process_memory_limit_bytes")
             assert value("polybus_commands_total", verb="unsubscribe", outcome="404") == 1
