@@ -1,0 +1,148 @@
+"""Books under random faults: at every checkpoint each is the venue's own of that moment, or is marked untrusted.
+
+`POLYBUS_BOOKSOAK_SECONDS` says how long, `POLYBUS_BOOKSOAK_ASSETS` how many assets, `POLYBUS_BOOKSOAK_SEED` which
+faults, `POLYBUS_BOOKSOAK_FAULTS` of which kinds (all of `FAULTS` if empty); `make booksoak SECONDS=180 ASSETS=1000`.
+
+A frame that was lost as the very last shows with the next one, so a book is compared with the venue's as it was
+when it had the hash that came last.
+"""
+
+import os
+import random
+from collections import Counter
+
+import anyio
+import msgspec
+import pytest
+
+from polybus_protocol.asset_stream import AssetStream
+from polybus_protocol.control import BookRequest
+from polybus_protocol.replies import BookReply
+from polybus_services.simulator import SimulatorOptions, past
+from polybus_services.simulator.probe import AdminError
+
+from ..support.rig import QUICK, Rig, market_of, rigged
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
+
+SECONDS = float(os.environ.get("POLYBUS_BOOKSOAK_SECONDS") or 4)
+ASSETS = int(os.environ.get("POLYBUS_BOOKSOAK_ASSETS") or 40)
+SEED = int(os.environ.get("POLYBUS_BOOKSOAK_SEED") or 1)
+
+OF_SOCKETS = ("drop", "close-1013", "stall")
+OF_FRAMES = ("duplicate", "reorder", "lost-frame", "corrupt-frame")
+OF_REST = ("rest-stale", "rest-down", "rest-429")
+FAULTS = tuple(
+    filter(None, (os.environ.get("POLYBUS_BOOKSOAK_FAULTS") or "").split(","))
+) or (*OF_SOCKETS, *OF_FRAMES, *OF_REST, "freeze-asset", "tick-change")
+
+BELIEVED = frozenset({"live", "quiet"})
+
+IMPATIENT = msgspec.structs.replace(
+    QUICK,
+    check_interval_s=0.4,
+    shortest_silence_s=1.5,
+    data_timeout_s=3.0,
+    asset_silence_s=6.0,
+    # So that there is always another socket to go to.
+    assets_per_connection=max(ASSETS // 4, 1),
+)
+
+
+async def harm(rig: Rig, fault: str, dice: random.Random) -> None:
+    """Let one thing go wrong somewhere; most of it is over by itself."""
+    admin, victim = rig.admin, dice.choice(rig.links("market") or [None])
+    if victim is None:
+        return  # all sockets are being dialled anew
+    if fault == "tick-change":
+        try:
+            await admin.happen("tick_size_change", market_of(rig, dice.choice(rig.assets)))
+        except AdminError:
+            pass  # it has the fine one already
+    elif fault == "freeze-asset":
+        few = dice.sample(rig.assets, max(len(rig.assets) // 50, 2))
+        await admin.fault_on(fault, assets=few, seconds=dice.uniform(1, 5))
+    elif fault in OF_REST:
+        await admin.fault_on(fault, seconds=dice.uniform(1, 5))
+    elif fault == "stall":
+        await admin.fault_on(fault, connection=victim.id, seconds=dice.uniform(0.5, 5))
+    elif fault in OF_SOCKETS:
+        await admin.fault_on(fault, connection=victim.id)
+    else:
+        await admin.fault_on(fault, connection=victim.id, count=dice.randrange(1, 6), probability=0.5)
+
+
+def is_right(rig: Rig, book: BookReply) -> bool | None:
+    """Whether a book is the venue's own of that moment; None if the venue has forgotten it."""
+    market, outcome = rig.simulator.venue.exchange.assets[book.asset]
+    theirs = past.find(market, outcome, str(book.source_time), book.hash)
+    if theirs is None:
+        oldest = next(iter(market.changes), None)
+        is_forgotten = len(market.changes) == past.REMEMBERED_CHANGES and oldest is not None
+        return None if is_forgotten and (book.source_time or 0) < oldest.at_ms else False
+    ours = {"bids": book.bids[::-1], "asks": book.asks[::-1]}
+    return all(
+        [(level.price, level.size) for level in levels]
+        == [(level["price"], level["size"]) for level in theirs[side]]  # type: ignore[attr-defined]
+        for side, levels in ours.items()
+    )
+
+
+async def look(rig: Rig, tally: Counter[str]) -> list[str]:
+    """Lay each book that is to be believed beside the venue's; what is wrong is told."""
+    wrong = []
+    for asset in rig.assets:
+        # Nothing else runs between the answer and the comparison.
+        book = await rig.gateway.verbs.book(BookRequest(asset=asset))
+        if book.trust not in BELIEVED:
+            tally[book.trust] += 1
+            continue
+        right = is_right(rig, book)
+        tally["right" if right else "forgotten" if right is None else "wrong"] += 1
+        tally[book.proof] += 1
+        if right is False:
+            stream = rig.pool("market").streams[asset]
+            assert isinstance(stream, AssetStream)
+            told = [moment.what for moment in stream.history]
+            wrong.append(f"{asset[:8]} is {book.trust}, {book.proof} and wrong at {book.seq}: {told[-6:]}")
+    return wrong
+
+
+async def test_books_soak(capsys: pytest.CaptureFixture[str]) -> None:
+    """Under faults no book is believed that is not the venue's own; and afterwards all are believed again."""
+    dice, happened, tally, wrong = random.Random(SEED), Counter[str](), Counter[str](), list[str]()
+    options = SimulatorOptions(markets=ASSETS // 2, seed=SEED, rate=max(ASSETS * 1.5, 150.0))
+    with anyio.fail_after(SECONDS + 90):
+        async with rigged(options, IMPATIENT) as rig:
+            await rig.subscribe(*rig.assets)
+            begun = anyio.current_time()
+            while anyio.current_time() < begun + SECONDS:
+                fault = dice.choice(FAULTS)
+                await harm(rig, fault, dice)
+                happened[fault] += 1
+                await anyio.sleep(dice.uniform(0, 0.3))
+                tally["checkpoints"] += 1
+                wrong += await look(rig, tally)
+            for fault in (*OF_FRAMES, *OF_REST, *OF_SOCKETS, "freeze-asset"):
+                await rig.admin.fault_off(fault)
+            mended_at = anyio.current_time()
+            with anyio.fail_after(60):
+                while any(s.trust.value not in BELIEVED for s in rig.pool("market").asset_streams()):
+                    await anyio.sleep(0.1)
+                    wrong += await look(rig, tally)
+            healed_s = anyio.current_time() - mended_at
+            await rig.settle()
+            wrong += await look(rig, last := Counter[str]())
+            status = await rig.consumer.ask("status")
+    report = [f"books of {ASSETS} assets for {SECONDS:g} s, seed {SEED}: {happened.total()} faults"]
+    report += [f"  faults  {dict(happened)}", f"  books   {dict(tally)}", f"  at last {dict(last)}"]
+    report += [f"  checks  {status['checks']}", f"  gaps {status['gaps']}, all healed in {healed_s:.1f} s"]
+    with capsys.disabled():
+        print("", *report, *wrong[:10], sep="\n")
+    assert wrong == []
+    assert last["right"] == len(rig.assets)
+    assert status["restarts"] == 0
+    assert tally["right"] > 10 * ASSETS
