@@ -7,7 +7,9 @@ while nothing may be believed.
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from .events import Book, Change, Event, Gap, Level, PriceChange, TickSizeChange
 
@@ -93,13 +95,47 @@ class Side:
         return [levels[key] for key in reversed(self.keys)]
 
 
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """The last snapshot of a book, and what it took the place of."""
+
+    event: Book
+    version: int
+    """Of the book that it made."""
+    bids: dict[int, Level]
+    """What there was before it, by `price_key`."""
+    asks: dict[int, Level]
+
+    def changed_prices(self) -> Iterator[str]:
+        """Prices whose levels it changed, as somebody on either outcome would say them; none if there were none."""
+        if not self.bids and not self.asks:
+            return
+        for before, after in ((self.bids, self.event.bids), (self.asks, self.event.asks)):
+            now = {price_key(level.price): level for level in after}
+            for key in before.keys() | now.keys():
+                if before.get(key) != (level := now.get(key)):
+                    yield (level or before[key]).price
+                    yield f"{10**BILLIONTH - key:0{BILLIONTH + 1}d}"[:-BILLIONTH] + (
+                        f".{10**BILLIONTH - key:0{BILLIONTH}d}".rstrip("0")
+                    )
+
+
 class OrderBook:
     """See the module.
 
     Prices and sizes keep the venue's spelling, because its hash is over that.
     """
 
-    __slots__ = ("ask_side", "bid_side", "hash", "is_live", "source_time", "stale", "top_misses", "version")
+    __slots__ = (
+        "ask_side",
+        "bid_side",
+        "hash",
+        "is_live",
+        "source_time",
+        "stale",
+        "top_misses",
+        "untried",
+        "version",
+    )
 
     def __init__(self) -> None:
         self.is_live = False
@@ -114,6 +150,8 @@ class OrderBook:
         """Updates in a row after which our best prices were not those the venue told with them."""
         self.stale = 0
         """Changes left out because they were older than the snapshot."""
+        self.untried: Snapshot | None = None
+        """The last snapshot, until somebody has tried to prove it; see `proof`."""
         self.bid_side = Side()
         self.ask_side = Side()
 
@@ -140,7 +178,7 @@ class OrderBook:
         """Nothing is known any more."""
         self.is_live = False
         self.version += 1
-        self.hash = self.source_time = None
+        self.hash = self.source_time = self.untried = None
         self.top_misses = 0
         self.bid_side, self.ask_side = Side(), Side()
 
@@ -188,10 +226,12 @@ class OrderBook:
         )
 
     def _replace(self, book: Book) -> None:
+        before = self.bid_side.levels, self.ask_side.levels
         self.bid_side.replace(book.bids)
         self.ask_side.replace(book.asks)
         self.is_live = True
         self.version += 1
+        self.untried = Snapshot(book, self.version, *before)
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
 

@@ -13,7 +13,7 @@ import msgspec
 from .asset_stream import AssetStream
 from .directory import MarketDirectory
 from .events import Book
-from .liveness import Rung, Trust
+from .liveness import Rung
 from .proof import Verdict
 from .stream import Stream
 
@@ -57,7 +57,7 @@ class Inspector:
         findings = Findings([], [])
         for key in keys:
             stream = streams.get(key)
-            if not isinstance(stream, AssetStream) or stream.trust is Trust.WAITING:
+            if not isinstance(stream, AssetStream) or not stream.live:
                 continue
             place = stream.epoch, stream.seq
             if place != stream.inspected_seq:
@@ -116,7 +116,9 @@ class Inspector:
             return
         if not liveness.is_failing:
             stream.remember(why, time)
-        if len(findings.resync) < RESYNCS_PER_LOOK and liveness.failed(why, now):
+        # However many there are, each is told: none may pass for live because others came before it.
+        if liveness.failed(why, now) and len(findings.resync) < RESYNCS_PER_LOOK:
+            liveness.retried(now)
             liveness.climb_to(Rung.RESUBSCRIBED)
             findings.resync.append((key, "book_mismatch", why))
 

@@ -82,6 +82,7 @@ class Liveness:
         "_budget_s",
         "_budgets",
         "_failures",
+        "_has_begun",
         "_heard_at",
         "_look_at",
         "_refuted",
@@ -101,6 +102,7 @@ class Liveness:
         self.rung = Rung.NONE
         self._budgets = budgets
         self._tried = tried
+        self._has_begun = False
         self._usual_s: float | None = None
         self._budget_s = budgets.first_s
         self._heard_at: float | None = None
@@ -112,6 +114,7 @@ class Liveness:
 
     def begun(self, *, by_witness: bool = False) -> None:
         """The stream is live; by a book read over REST it is only as good as suspect, until the stream speaks."""
+        self._has_begun = True
         self._heard_at = None
         self._failures = 0
         self._refuted = False
@@ -122,11 +125,12 @@ class Liveness:
 
     def interrupted(self) -> None:
         """A gap has opened."""
+        self._has_begun = False
         self.trust, self.why = Trust.WAITING, None
 
     def heard(self, now: float) -> None:
-        """The asset has spoken since the last look."""
-        if self.trust is Trust.WAITING:
+        """The asset has spoken since the last look; without a snapshot in its epoch that is nothing to go by."""
+        if not self._has_begun:
             return
         if self._heard_at is not None:
             pause_s, budgets = now - self._heard_at, self._budgets
@@ -180,15 +184,16 @@ class Liveness:
         """A check speaks against the book.
 
         Returns:
-            Whether it is time to ask for a fresh one.
+            Whether it is time to ask for a fresh one; then say `retried` when that is done.
         """
         self._failures += 1
         self._doubt(why)
-        if self._failures < FAILURES_IN_A_ROW or now < self._retry_at:
-            return False
+        return self._failures >= FAILURES_IN_A_ROW and now >= self._retry_at
+
+    def retried(self, now: float) -> None:
+        """A fresh book is being asked for: not again too soon."""
         self._retry_at = now + self._retry_s
         self._retry_s = min(self._retry_s * 2, self._budgets.longest_s)
-        return True
 
     def proved(self) -> None:
         """The book is right beyond doubt: the next resync need not wait."""

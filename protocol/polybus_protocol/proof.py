@@ -2,13 +2,14 @@
 
 Three of the hash's inputs are not on the wire with every message, and the price of the last trade is spelled
 inconsistently, so a proof tries what they may be.  A match proves the book.  No match means something only
-where every input was proved before and nothing has happened since that could have changed one.
+where every input was proved before, and is still known: the last snapshot, which is right by itself, could be proved.
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from .book import OrderBook
+from .book import OrderBook, Snapshot
 from .book_hash import hash_of_json, levels_json
 from .events import Book, Event, LastTradePrice, Level, TickSizeChange
 
@@ -20,6 +21,10 @@ PATIENCE = 8
 
 PAUSE = 32
 """A market whose inputs we cannot guess costs a full round of guesses only every so many times."""
+
+MOST_PRICES = 12
+"""Prices that a snapshot after a trade may have changed and that are tried as that of the trade: six levels, each as
+both outcomes say it.  Most trades touch one."""
 
 
 class Verdict(enum.Enum):
@@ -42,7 +47,7 @@ class MarketFacts:
         self.last_trades: tuple[str, ...] = ()
         """What the last trade's price may be, the likeliest first; the venue means the market's, not the asset's."""
         self.certain = False
-        """Whether a proof has shown all of these to be right, and no trade has passed since."""
+        """Whether all of these were shown to be right, the last time there was a snapshot to show it."""
         self._failures = 0
 
     def learn(self, event: Event) -> None:
@@ -55,8 +60,7 @@ class MarketFacts:
             self.neg_risk = self.neg_risk if event.neg_risk is None else event.neg_risk
             if event.tick_size is not None:
                 self._trade(event.last_trade_price or "")
-            # Sent after a trade, it may know of a price that has not been told yet.
-            self.certain = False
+                self._failures = 0
         elif kind is LastTradePrice:
             assert isinstance(event, LastTradePrice)
             self._trade(event.price)
@@ -72,38 +76,65 @@ class MarketFacts:
         if not self.certain and self._failures > PATIENCE and self._failures % PAUSE:
             self._failures += 1
             return Verdict.UNKNOWN
-        time = str(book.source_time)
-        bids, asks = _text(reversed(book.bids())), _text(reversed(book.asks()))
-        for min_order_size, neg_risk, last_trade in self._guesses():
-            if book.hash == hash_of_json(
+        untried, book.untried = book.untried, None
+        if untried is not None and untried.version != book.version:
+            self.certain = self._try_snapshot(market, asset, untried)
+        levels = reversed(book.bids()), reversed(book.asks())
+        more = () if untried is None else untried.changed_prices()
+        if self._try(market, asset, book.hash, book.source_time, *levels, more):
+            return Verdict.PROVED
+        if untried is not None and untried.version == book.version:
+            self.certain = False
+        return Verdict.MISMATCH if self.certain else Verdict.UNKNOWN
+
+    def _try_snapshot(self, market: str, asset: str, snapshot: Snapshot) -> bool:
+        """Whether a snapshot that changes have followed by now can be proved."""
+        event = snapshot.event
+        if event.hash is None or event.source_time is None:
+            return False
+        levels = reversed(event.bids), reversed(event.asks)
+        return self._try(market, asset, event.hash, event.source_time, *levels, snapshot.changed_prices())
+
+    def _try(
+        self,
+        market: str,
+        asset: str,
+        hash_: str,
+        source_time: int,
+        bids: Iterable[Level],
+        asks: Iterable[Level],
+        more_trades: Iterable[str],
+    ) -> bool:
+        """Whether these levels, worst first, have this hash with anything that the other inputs may be."""
+        assert self.tick_size is not None
+        time, bids_text, asks_text = str(source_time), _text(bids), _text(asks)
+        for min_order_size, neg_risk, last_trade in self._guesses(more_trades):
+            if hash_ == hash_of_json(
                 market,
                 asset,
                 time,
-                bids,
-                asks,
+                bids_text,
+                asks_text,
                 min_order_size=min_order_size,
                 tick_size=self.tick_size,
                 neg_risk=neg_risk,
                 last_trade_price=last_trade,
             ):
                 self.min_order_size, self.neg_risk, self.certain = min_order_size, neg_risk, True
-                self.last_trades = (last_trade, *(each for each in self.last_trades if each != last_trade))[
-                    :3
-                ]
+                self._trade(last_trade)
                 self._failures = 0
-                return Verdict.PROVED
+                return True
         self._failures += 1
-        return Verdict.MISMATCH if self.certain else Verdict.UNKNOWN
+        return False
 
     def _trade(self, price: str) -> None:
-        if price not in self.last_trades[:1]:
-            self.certain = False
         self.last_trades = (price, *(each for each in self.last_trades if each != price))[:3]
 
-    def _guesses(self) -> Iterator[tuple[str, bool, str]]:
+    def _guesses(self, more_trades: Iterable[str]) -> Iterator[tuple[str, bool, str]]:
         sizes = MIN_ORDER_SIZES if self.min_order_size is None else (self.min_order_size,)
         risks = (False, True) if self.neg_risk is None else (self.neg_risk,)
-        for price in dict.fromkeys(spelled for each in self.last_trades for spelled in _spellings(each)):
+        trades = (*self.last_trades, *islice(more_trades, MOST_PRICES))
+        for price in dict.fromkeys(spelled for each in trades for spelled in _spellings(each)):
             for size in sizes:
                 for risk in risks:
                     yield size, risk, price
@@ -118,5 +149,5 @@ def _spellings(price: str) -> tuple[str, ...]:
     return price, f"{whole}.{short}" if short else whole, f"{whole}.{short.ljust(3, '0')}"
 
 
-def _text(levels: Iterator[Level]) -> str:
+def _text(levels: Iterable[Level]) -> str:
     return levels_json((level.price, level.size) for level in levels)

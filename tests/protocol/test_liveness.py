@@ -127,6 +127,7 @@ def test_resyncs_that_do_not_help_become_rare() -> None:
     for second in range(3000):
         if liveness.failed("mismatch", second):
             resyncs.append(second)
+            liveness.retried(second)
             liveness.interrupted()
             liveness.begun()
     waits = [after - before for before, after in pairwise(resyncs)]
@@ -137,6 +138,7 @@ def test_resyncs_that_do_not_help_become_rare() -> None:
     liveness.proved()
     liveness.failed("mismatch", 10_000)
     assert liveness.failed("mismatch", 10_001)
+    liveness.retried(10_001)
     assert not liveness.failed("mismatch", 10_002)
     assert liveness.failed("mismatch", 10_001 + FIRST_RETRY_S)
 
@@ -213,6 +215,7 @@ def test_whatever_happens(steps: list[tuple[str, float]]) -> None:
                 liveness.is_overdue(now)
             case "failed" if begun:
                 if liveness.failed("it is wrong", now):
+                    liveness.retried(now)
                     resyncs.append(now)
             case "refuted" if begun:
                 liveness.refuted(now)
