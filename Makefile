@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types unit check image soak rules format contract lock clean
+.PHONY: help setup demo test lint types unit check image soak booksoak rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -18,6 +18,7 @@ help:  ## list the targets
 	@echo "  make demo SECONDS=20        stop by itself after 20 seconds"
 	@echo "  make demo JSON=1            one JSON object a line, for a pipe"
 	@echo "  make soak SECONDS=600       for ten minutes; SEED=7 for other faults"
+	@echo "  make booksoak SECONDS=180 ASSETS=1000"
 	@echo "  make setup PYTHON=/a/path   use this interpreter"
 
 setup:  ## make .venv with the locked dependencies (the others do it too)
@@ -53,6 +54,10 @@ image: setup  ## build the image and try it, where there is a builder
 
 soak: setup  ## five feeds and one fault after another: nothing is lost unsaid
 	@POLYBUS_SOAK_SECONDS=$(SECONDS) POLYBUS_SOAK_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_soak.py
+
+booksoak: setup  ## books under faults: none is believed that is not the venue's own
+	@POLYBUS_BOOKSOAK_SECONDS=$(SECONDS) POLYBUS_BOOKSOAK_ASSETS=$(ASSETS) POLYBUS_BOOKSOAK_SEED=$(SEED) \
+		$(BIN)/pytest --quiet tests/actors/test_book_soak.py
 
 rules:  ## wrap the alert rules for prometheus-operator
 	@scripts/wrap-alerts

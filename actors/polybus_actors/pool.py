@@ -47,6 +47,9 @@ logger = logging.getLogger("polybus.pool")
 event_logger = logging.getLogger("polybus.events")
 
 
+BELIEVED = frozenset({Trust.LIVE.value, Trust.QUIET.value})
+"""States of a key for which nothing has to be tried: a book of REST alone is not among them."""
+
 SILENCE_OF_AN_ACCOUNT = (
     "the venue was asked and has sent nothing yet. It never says whether credentials are accepted, so this can "
     "mean that the account has done nothing since; that the key, secret or passphrase is wrong (a socket that is "
@@ -342,7 +345,9 @@ class Pool:
 
     async def _move(self, key: str, tasks: TaskGroup, *, to_new: bool) -> None:
         stream = self.streams.get(key)
-        if stream is None or stream.live or (moved := self._assignment.move(key, to_new=to_new)) is None:
+        if stream is None or self.state_of(key) in BELIEVED:
+            return
+        if (moved := self._assignment.move(key, to_new=to_new)) is None:
             return
         old, new = moved
         self._part([key])

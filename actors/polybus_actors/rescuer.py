@@ -14,7 +14,7 @@ import anyio
 
 from polybus_protocol.asset_stream import AssetStream
 from polybus_protocol.events import Book
-from polybus_protocol.liveness import Rung
+from polybus_protocol.liveness import Rung, Trust
 
 from .witness import Testimony, Witness, WitnessFailure
 
@@ -80,6 +80,8 @@ class Rescuer:
             waited_s: for how long.
             time: nanoseconds since the epoch.
         """
+        if stream.trust in (Trust.LIVE, Trust.QUIET):
+            return  # begun by a book of REST, and the stream goes on from there
         asset, before = stream.asset, stream.liveness.rung
         rung = stream.liveness.climb()
         if rung is before:

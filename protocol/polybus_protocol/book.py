@@ -128,6 +128,7 @@ class OrderBook:
     __slots__ = (
         "ask_side",
         "bid_side",
+        "changes",
         "hash",
         "is_live",
         "source_time",
@@ -142,6 +143,8 @@ class OrderBook:
         """Whether a snapshot of this epoch is here."""
         self.version = 0
         """Rises with each change."""
+        self.changes = 0
+        """Messages with changes that the book has taken in since its last snapshot."""
         self.source_time: int | None = None
         """Milliseconds since the epoch by the venue's clock, of the last event that changed the book."""
         self.hash: str | None = None
@@ -231,6 +234,7 @@ class OrderBook:
         self.ask_side.replace(book.asks)
         self.is_live = True
         self.version += 1
+        self.changes = 0
         self.untried = Snapshot(book, self.version, *before)
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
@@ -251,6 +255,7 @@ class OrderBook:
             else:
                 raise BadLevel(f"{change.side[:40]!r} is no side: BUY or SELL")
         self.version += 1
+        self.changes += 1
         self.source_time, self.hash = time, change.hash
         # Which book an entry describes when there are several is not known, so only the last one counts.
         if self._is_top(change.best_bid, change.best_ask):

@@ -84,6 +84,7 @@ class Liveness:
         "_failures",
         "_has_begun",
         "_heard_at",
+        "_is_confirmed",
         "_look_at",
         "_refuted",
         "_retry_at",
@@ -108,6 +109,7 @@ class Liveness:
         self._heard_at: float | None = None
         self._look_at = 0.0
         self._failures = 0
+        self._is_confirmed = False
         self._refuted = False
         self._retry_at = 0.0
         self._retry_s = FIRST_RETRY_S
@@ -135,7 +137,8 @@ class Liveness:
         if self._heard_at is not None:
             pause_s, budgets = now - self._heard_at, self._budgets
             self._usual_s = pause_s if self._usual_s is None else max(self._usual_s * FORGETTING, pause_s)
-            self._budget_s = min(max(self._usual_s * USUAL_TIMES, budgets.shortest_s), budgets.longest_s)
+            # Half of the longest, so that there is time for a second look before patience is over.
+            self._budget_s = min(max(self._usual_s * USUAL_TIMES, budgets.shortest_s), budgets.longest_s / 2)
         self._heard_at = self._look_at = now
         self._refuted = False
         if not self._failures:
@@ -148,6 +151,11 @@ class Liveness:
         self._look_at = now + min(max(self._budget_s, self.silence_s(now)), self._budgets.longest_s)
         if self.trust is Trust.LIVE:
             self._doubt(f"it has said nothing for {self.silence_s(now):.0f} s, which is unusual")
+        elif self.trust is Trust.QUIET and not self._is_confirmed:
+            self._doubt(
+                f"it has said nothing for {self.silence_s(now):.0f} s, and the last second look failed"
+            )
+        self._is_confirmed = False
         return True
 
     def is_out_of_patience(self, now: float) -> bool:
@@ -156,7 +164,7 @@ class Liveness:
 
     def confirmed(self) -> None:
         """A second look has shown the very book we have: nothing has happened."""
-        self._refuted = False
+        self._refuted, self._is_confirmed = False, True
         if self.trust in (Trust.SUSPECT, Trust.FROZEN) and not self._failures:
             self.trust, self.why = Trust.QUIET, None
 
@@ -196,8 +204,8 @@ class Liveness:
         self._retry_s = min(self._retry_s * 2, self._budgets.longest_s)
 
     def proved(self) -> None:
-        """The book is right beyond doubt: the next resync need not wait."""
-        self._retry_s = FIRST_RETRY_S
+        """The book is right beyond doubt, with changes since its snapshot: the next resync need not wait."""
+        self._retry_at, self._retry_s = 0.0, FIRST_RETRY_S
         self.passed()
 
     def climb(self) -> Rung:

@@ -201,7 +201,7 @@ class Session:
             if stream.pair is not None:
                 publications += self._share(key, stream, event, now, time)
                 continue
-            if not stream.live:
+            if not stream.live or (event.__class__ is Book and key in self._waits):
                 publications += self._begin(key, stream, event, time)
             publications.append(stream.publish(event, time, connection))
             watch.has_data, watch.data_at = True, now
@@ -423,6 +423,8 @@ class Session:
                 return stream.ready(event, time, self._connection)
         if key in self.streams:
             self._tell_live(key)
+        if stream.live:
+            return []  # by a book of REST: the venue has answered, too
         return stream.begin(event, time, self._connection, self._dialect.closed_by)
 
     def _adopt(self, key: str, event: Event) -> Stream | None:

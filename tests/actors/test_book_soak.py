@@ -10,17 +10,16 @@ when it had the hash that came last.
 import os
 import random
 from collections import Counter
+from contextlib import suppress
 
 import anyio
 import msgspec
 import pytest
 
-from polybus_protocol.asset_stream import AssetStream
-from polybus_protocol.control import BookRequest
-from polybus_protocol.replies import BookReply
-from polybus_services.simulator import SimulatorOptions, past
+from polybus_services.simulator import SimulatorOptions
 from polybus_services.simulator.probe import AdminError
 
+from ..support.books import BELIEVED, book_of, is_right, stream_of
 from ..support.rig import QUICK, Rig, market_of, rigged
 
 pytestmark = [
@@ -28,18 +27,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
 ]
 
-SECONDS = float(os.environ.get("POLYBUS_BOOKSOAK_SECONDS") or 4)
+SECONDS = float(os.environ.get("POLYBUS_BOOKSOAK_SECONDS") or 2)
 ASSETS = int(os.environ.get("POLYBUS_BOOKSOAK_ASSETS") or 40)
 SEED = int(os.environ.get("POLYBUS_BOOKSOAK_SEED") or 1)
+
+RATE = min(max(ASSETS * 1.5, 150.0), 300.0)
+"""Facts a second: venue, gateway and consumer share one processor here."""
 
 OF_SOCKETS = ("drop", "close-1013", "stall")
 OF_FRAMES = ("duplicate", "reorder", "lost-frame", "corrupt-frame")
 OF_REST = ("rest-stale", "rest-down", "rest-429")
-FAULTS = tuple(
-    filter(None, (os.environ.get("POLYBUS_BOOKSOAK_FAULTS") or "").split(","))
-) or (*OF_SOCKETS, *OF_FRAMES, *OF_REST, "freeze-asset", "tick-change")
-
-BELIEVED = frozenset({"live", "quiet"})
+FAULTS = tuple(filter(None, (os.environ.get("POLYBUS_BOOKSOAK_FAULTS") or "").split(","))) or (
+    *OF_SOCKETS,
+    *OF_FRAMES,
+    *OF_REST,
+    "freeze-asset",
+    "tick-change",
+)
 
 IMPATIENT = msgspec.structs.replace(
     QUICK,
@@ -58,10 +62,8 @@ async def harm(rig: Rig, fault: str, dice: random.Random) -> None:
     if victim is None:
         return  # all sockets are being dialled anew
     if fault == "tick-change":
-        try:
+        with suppress(AdminError):  # it has the fine one already
             await admin.happen("tick_size_change", market_of(rig, dice.choice(rig.assets)))
-        except AdminError:
-            pass  # it has the fine one already
     elif fault == "freeze-asset":
         few = dice.sample(rig.assets, max(len(rig.assets) // 50, 2))
         await admin.fault_on(fault, assets=few, seconds=dice.uniform(1, 5))
@@ -75,28 +77,12 @@ async def harm(rig: Rig, fault: str, dice: random.Random) -> None:
         await admin.fault_on(fault, connection=victim.id, count=dice.randrange(1, 6), probability=0.5)
 
 
-def is_right(rig: Rig, book: BookReply) -> bool | None:
-    """Whether a book is the venue's own of that moment; None if the venue has forgotten it."""
-    market, outcome = rig.simulator.venue.exchange.assets[book.asset]
-    theirs = past.find(market, outcome, str(book.source_time), book.hash)
-    if theirs is None:
-        oldest = next(iter(market.changes), None)
-        is_forgotten = len(market.changes) == past.REMEMBERED_CHANGES and oldest is not None
-        return None if is_forgotten and (book.source_time or 0) < oldest.at_ms else False
-    ours = {"bids": book.bids[::-1], "asks": book.asks[::-1]}
-    return all(
-        [(level.price, level.size) for level in levels]
-        == [(level["price"], level["size"]) for level in theirs[side]]  # type: ignore[attr-defined]
-        for side, levels in ours.items()
-    )
-
-
 async def look(rig: Rig, tally: Counter[str]) -> list[str]:
     """Lay each book that is to be believed beside the venue's; what is wrong is told."""
     wrong = []
     for asset in rig.assets:
         # Nothing else runs between the answer and the comparison.
-        book = await rig.gateway.verbs.book(BookRequest(asset=asset))
+        book = await book_of(rig, asset)
         if book.trust not in BELIEVED:
             tally[book.trust] += 1
             continue
@@ -104,9 +90,7 @@ async def look(rig: Rig, tally: Counter[str]) -> list[str]:
         tally["right" if right else "forgotten" if right is None else "wrong"] += 1
         tally[book.proof] += 1
         if right is False:
-            stream = rig.pool("market").streams[asset]
-            assert isinstance(stream, AssetStream)
-            told = [moment.what for moment in stream.history]
+            told = [moment.what for moment in stream_of(rig, asset).history]
             wrong.append(f"{asset[:8]} is {book.trust}, {book.proof} and wrong at {book.seq}: {told[-6:]}")
     return wrong
 
@@ -114,7 +98,7 @@ async def look(rig: Rig, tally: Counter[str]) -> list[str]:
 async def test_books_soak(capsys: pytest.CaptureFixture[str]) -> None:
     """Under faults no book is believed that is not the venue's own; and afterwards all are believed again."""
     dice, happened, tally, wrong = random.Random(SEED), Counter[str](), Counter[str](), list[str]()
-    options = SimulatorOptions(markets=ASSETS // 2, seed=SEED, rate=max(ASSETS * 1.5, 150.0))
+    options = SimulatorOptions(markets=ASSETS // 2, seed=SEED, rate=RATE)
     with anyio.fail_after(SECONDS + 90):
         async with rigged(options, IMPATIENT) as rig:
             await rig.subscribe(*rig.assets)
@@ -134,7 +118,7 @@ async def test_books_soak(capsys: pytest.CaptureFixture[str]) -> None:
                     await anyio.sleep(0.1)
                     wrong += await look(rig, tally)
             healed_s = anyio.current_time() - mended_at
-            await rig.settle()
+            await rig.admin.ask("POST", "/pause")
             wrong += await look(rig, last := Counter[str]())
             status = await rig.consumer.ask("status")
     report = [f"books of {ASSETS} assets for {SECONDS:g} s, seed {SEED}: {happened.total()} faults"]
@@ -145,4 +129,4 @@ async def test_books_soak(capsys: pytest.CaptureFixture[str]) -> None:
     assert wrong == []
     assert last["right"] == len(rig.assets)
     assert status["restarts"] == 0
-    assert tally["right"] > 10 * ASSETS
+    assert tally["right"] > 5 * ASSETS
