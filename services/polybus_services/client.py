@@ -246,7 +246,7 @@ class ControlClient:
         timely = {"request_id": secrets.token_hex(8), "deadline": time.time_ns() + int(within_s * 1e9)}
         payload = msgspec.json.encode(timely | given)
         try:
-            answer = await self._ask(subject, payload, within_s)
+            answer = await self.ask(subject, payload, within_s)
         except nats.errors.NoRespondersError:
             raise NoGateway(
                 f"no gateway answers on {subject} at {self._config.shown_url}: start one with `polybus run`, "
@@ -322,7 +322,14 @@ class ControlClient:
                     with contextlib.suppress(nats.errors.Error):
                         await subscription.unsubscribe()
 
-    async def _ask(self, subject: str, payload: bytes, within_s: float) -> Msg:
+    async def ask(self, subject: str, payload: bytes, within_s: float) -> Msg:
+        """Send a request, and wait so many seconds for its answer.
+
+        Raises:
+            NotPermitted: the login may not ask this.
+            nats.errors.NoRespondersError: nobody listens there.
+            nats.errors.TimeoutError: no answer came.
+        """
         with anyio.CancelScope() as scope:
             asking = subject, scope
             self._asking.add(asking)

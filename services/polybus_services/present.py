@@ -35,6 +35,10 @@ STATE_STYLES = {
     "frozen": "red",
     "proved": "green",
     "mismatch": "red",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
+    "skipped": "dim",
 }
 
 THINGS = {"market": "asset", "user": "market", "rtds": "topic", "polybolt": "symbol", "sports": "league"}

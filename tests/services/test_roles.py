@@ -20,6 +20,8 @@ from polybus_actors.outbox import Outbox
 from polybus_protocol.events import LastTradePrice
 from polybus_protocol.stream import Stream
 from polybus_services.client import ControlClient, NatsUnreachable, NotPermitted
+from polybus_services.config import Config
+from polybus_services.doctor.bus import examine
 from polybus_services.nats_server import NatsServer, find_nats_server, nats_server
 from polybus_services.simulator import SimulatorOptions, running_simulator
 
@@ -171,6 +173,14 @@ async def test_the_wrong_role_is_told_so(guarded: Guarded, act: str) -> None:
             async with ControlClient.connect(guarded.settings("consumer")) as client:
                 with pytest.raises(NotPermitted, match=r"polymarket\.v1\.control\.status"):
                     await client.status()
+
+
+@pytest.mark.parametrize(("role", "verdict"), [("gateway", "ok"), ("provisioner", "warn")])
+async def test_the_doctor_knows_the_role(guarded: Guarded, role: str, verdict: str) -> None:
+    """The gateway's role is all that it needs; another may not even ask."""
+    with anyio.fail_after(20):
+        findings = await examine(Config(nats=guarded.settings(role)))
+    assert [one.verdict for one in findings if one.check == "permissions"] == [verdict]
 
 
 async def test_a_gateway_that_is_denied_says_so(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from polybus_services.cli.config_command import config_command
 from polybus_services.cli.contract_command import contract_command
 from polybus_services.cli.control_commands import status, subscribe, subscriptions, unsubscribe
 from polybus_services.cli.demo_command import demo
+from polybus_services.cli.doctor_command import doctor
 from polybus_services.cli.process_commands import run, simulate
 from polybus_services.cli.support import common_options
 from polybus_services.cli.tail_command import tail
@@ -59,6 +60,7 @@ for command in (
     tail,
     book,
     explain,
+    doctor,
     config_command,
     contract_command,
 ):

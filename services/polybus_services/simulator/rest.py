@@ -1,14 +1,18 @@
-"""The venue's REST side, as far as it concerns books.
+"""The venue's REST side, as far as it concerns books, and its clock.
 
 | request | answer |
 | --- | --- |
 | `GET /book?token_id=` | the book, worst to best, with all that goes into its hash |
 | `POST /books` `[{"token_id": ...}, ...]` | those of up to 500 tokens; one that is unknown or decided is left out |
+| `GET /time` | seconds since the epoch, with the `Date` of the answer; no fault of the books is one of it |
 
 Time and hash are those of the book's last change, so that they stay the same while it does (docs.polymarket.com,
 prices-order-books).  The limit and its words, and that unknown ones are left out in silence, were measured in May
 2026 (third-party public repository file, index id 69416788659).  Errors are `{"error": "..."}`.
 """
+
+import time
+from email.utils import formatdate
 
 import anyio
 import msgspec
@@ -38,6 +42,9 @@ class Rest:
     async def handle(self, request: Request) -> Response | None:
         """Answer one request; None to hang up without an answer."""
         match request.method, request.path:
+            case "GET", "/time":
+                now = time.time()
+                return Response(200, int(now), [("Date", formatdate(now, usegmt=True))])
             case "GET", "/book":
                 token = request.query.get("token_id")
                 if not token:
