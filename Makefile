@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types unit check image soak booksoak rules format contract lock clean
+.PHONY: help setup demo test lint types core unit check image soak booksoak rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -27,7 +27,7 @@ setup:  ## make .venv with the locked dependencies (the others do it too)
 demo: setup  ## run nats-server, simulator and gateway, and show what arrives
 	@$(BIN)/polybus demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
 
-test: lint types unit  ## everything: lint, format, types, tests
+test: lint types core unit  ## everything: lint, format, types, tests
 
 lint: setup  ## rules (ruff check) and layout (ruff format --check)
 	@echo "== lint"
@@ -39,10 +39,16 @@ types: setup  ## mypy --strict and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
-# Most tests wait for sockets, so two files at a time are nearly twice as fast.
-unit: setup  ## the tests
+# As where neither anyio nor nats-py is installed: the plugin hides them, and anyio's own would bring it back.
+core: setup  ## the tests of the core, where nothing else is installed
+	@echo "== tests of the core, by itself"
+	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p tests.core_alone -p xdist -p _hypothesis_pytestplugin \
+		--quiet -n 2 tests/protocol
+
+# Most tests wait for sockets, so more files at a time than a small machine has cores are faster.
+unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
-	@$(BIN)/pytest --quiet -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest --quiet -n 3 --dist loadfile $(or $(ARGS),--ignore=tests/protocol)
 
 check: setup  ## deploy/ against Kubernetes' schemas, checkov, hadolint and others
 	@scripts/check

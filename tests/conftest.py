@@ -12,12 +12,12 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from polybus_services.nats_server import NatsServer
 
-# An example's time says more about the machine's other work than about the code; sixty of each find what they find
+# An example's time says more about the machine's other work than about the code; thirty of each find what they find
 # while the whole suite stays under three minutes on two cores.
-settings.register_profile("unhurried", settings(deadline=None, max_examples=60))
+settings.register_profile("unhurried", settings(deadline=None, max_examples=30))
 settings.load_profile("unhurried")
-# For a run that asks what the tests import, not what they find.
-settings.register_profile("once", max_examples=1, deadline=None, database=None)
+# For a night: `--hypothesis-profile=thorough`.
+settings.register_profile("thorough", max_examples=1000, deadline=None)
 
 
 @pytest.fixture

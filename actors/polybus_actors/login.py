@@ -132,6 +132,15 @@ class _Client(Client):
                 writer.transport.abort()
             raise
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002 - nats-py's own
+        # Between the loss of a connection and nats-py's noticing, its flusher may be dead already, and publishing
+        # would write by itself to a transport that has forgotten its loop (an AttributeError, on CPython 3.12).
+        if (writer := writer_of(self)) is not None and writer.transport.is_closing():
+            done = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+        return await super()._flush_pending(force_flush)
+
     def _connect_command(self) -> bytes:
         # nats-py calls this for each connection after TLS, if there is any, and before anything of ours is sent.
         settings = self._settings

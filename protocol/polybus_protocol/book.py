@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from .events import Book, Change, Event, Gap, Level, PriceChange, TickSizeChange
+from .events import Book, Event, Gap, Level, PriceChange, TickSizeChange
 
 _PRICE = re.compile(r"([0-9]{0,3})(?:\.([0-9]{0,9}))?")
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
@@ -245,8 +245,9 @@ class OrderBook:
             # What the snapshot already holds must not undo it (undocumented; the cautious reading).
             self.stale += len(event.changes)
             return
+        if not event.changes:
+            return
         bids, asks = self.bid_side, self.ask_side
-        change: Change
         for change in event.changes:
             if change.side == "BUY":
                 bids.put(change.price, change.size)
@@ -256,9 +257,10 @@ class OrderBook:
                 raise BadLevel(f"{change.side[:40]!r} is no side: BUY or SELL")
         self.version += 1
         self.changes += 1
-        self.source_time, self.hash = time, change.hash
         # Which book an entry describes when there are several is not known, so only the last one counts.
-        if self._is_top(change.best_bid, change.best_ask):
+        last = event.changes[-1]
+        self.source_time, self.hash = time, last.hash
+        if self._is_top(last.best_bid, last.best_ask):
             self.top_misses = 0
         else:
             self.top_misses += 1

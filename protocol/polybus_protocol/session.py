@@ -88,7 +88,7 @@ class Session:
         self._commons = commons
         self._directory = directory
         self._sequence = ChannelSequence()
-        self._watch = Watch(profile, now)
+        self._watch = Watch(profile, now, has_books=dialect.has_books)
         self._turn = 0
         self._inspector = Inspector(directory, checks if checks is not None else Counter())
         self._waits = Waits(profile.asset_timeout_s)

@@ -21,9 +21,10 @@ class Watch:
     Args:
         profile: the feed's settings.
         now: when the socket opened.
+        has_books: whether there are books to look at.
     """
 
-    def __init__(self, profile: FeedProfile, now: float) -> None:
+    def __init__(self, profile: FeedProfile, now: float, *, has_books: bool) -> None:
         self.frame_at = now
         """When the last frame came."""
         self.data_at = now
@@ -31,6 +32,7 @@ class Watch:
         self.has_data = False
         """Whether any data has come; only that resets the backoff."""
         self._profile = profile
+        self._has_books = has_books
         self._opened_at = self._ping_at = self._look_at = self._expecting_since = now
         self._confirmed_at: float | None = None
 
@@ -76,8 +78,9 @@ class Watch:
         deadlines = {
             Input.NO_FRAME: max(self.frame_at, self._opened_at) + profile.silence_timeout_s,
             Input.PING_DUE: self._ping_at,
-            Input.CHECK_DUE: self._look_at,
         }
+        if self._has_books:
+            deadlines[Input.CHECK_DUE] = self._look_at
         if expects_data:
             deadlines[Input.NO_DATA] = self._no_data_at()
         if ask_at is not None:

@@ -334,4 +334,4 @@ class Lane(RuleBasedStateMachine):
 
 
 TestLane = Lane.TestCase
-TestLane.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLane.settings = hypothesis_settings(max_examples=50, stateful_step_count=40, deadline=None)

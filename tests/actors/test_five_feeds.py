@@ -251,7 +251,11 @@ async def test_one_of_two_feeds_is_lost(rig: Rig, lost: str) -> None:
     await rig.admin.ask("POST", "/step", {"seconds": 5})
     await rig.settle()
     for record in records:
-        after = record.events[record.events.index(record.gaps[0]) + 1 :]
+        closing, *after = record.events[record.events.index(record.gaps[0]) + 1 :]
+        assert (closing["type"], closing["closed_by"]) == (
+            "gap",
+            "sequence" if other == "polybolt" else "data",
+        )
         assert {event["feed"] for event in after} == {other}
         assert len(after) == (5 if other == "polybolt" else 10)
     # Nobody takes the other's prices for its own health.

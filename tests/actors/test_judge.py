@@ -12,10 +12,21 @@ def data(epoch: int, seq: int) -> dict[str, Any]:
 
 
 def gap(
-    epoch: int, seq: int, after: tuple[int, int] | None, lost: int | None = None, reason: str = "resync"
+    epoch: int,
+    seq: int,
+    after: tuple[int, int] | None,
+    lost: int | None = None,
+    reason: str = "resync",
+    closed_by: str | None = None,
 ) -> Any:
     last_epoch, last_seq = after or (None, None)
-    told = {"last_epoch": last_epoch, "last_seq": last_seq, "lost": lost, "reason": reason}
+    told = {
+        "last_epoch": last_epoch,
+        "last_seq": last_seq,
+        "lost": lost,
+        "reason": reason,
+        "closed_by": closed_by,
+    }
     return {"type": "gap", "epoch": epoch, "seq": seq} | told
 
 
@@ -39,6 +50,12 @@ def gap(
         ([data(5, 1), gap(5, 4, (5, 1), lost=3), data(5, 2), data(5, 5)], None),
         ([data(5, 1), gap(5, 4, (5, 1), lost=3), data(5, 6)], "does not follow"),
         ([data(5, 1), gap(6, 2, (5, 1), lost=2), data(6, 3)], None),
+        ([data(5, 1), gap(6, 1, (5, 1)), gap(6, 2, (5, 1), closed_by="snapshot"), data(6, 3)], None),
+        ([data(5, 1), gap(6, 1, (5, 1)), gap(6, 3, (5, 1), closed_by="snapshot")], "does not follow"),
+        (
+            [data(5, 1), gap(6, 1, (5, 1)), gap(6, 2, (5, 1), reason="frozen", closed_by="snapshot")],
+            "the one that is open has another",
+        ),
     ],
 )
 def test_complaints(events: list[dict[str, Any]], complaint: str | None) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import nkeys
 import pytest
 from nats.aio.client import Client
 
 from polybus_actors.bus import Bus
 from polybus_actors.edges import dismiss
-from polybus_actors.login import LoginError, NatsSettings, new_client, options, read_creds, words
+from polybus_actors.login import LoginError, NatsSettings, new_client, options, read_creds, words, writer_of
 from polybus_actors.outbox import Outbox
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server
@@ -249,3 +250,25 @@ async def test_an_inbox_of_our_own() -> None:
     """The prefix holds before the connection stands too, since the bus' markers go there."""
     client = new_client(NatsSettings(inbox_prefix="_INBOX_gateway"))
     assert client.new_inbox().startswith("_INBOX_gateway.")
+
+
+async def test_publishing_before_the_loss_is_noticed(nats: NatsServer) -> None:
+    """A connection that is lost, with nats-py's flusher dead and nats-py none the wiser, takes in what is published."""
+    where = settings(nats.url)
+    client = new_client(where)
+    await client.connect(**options(where))
+    try:
+        flusher, reader = client._flusher_task, client._reading_task
+        assert flusher is not None
+        assert reader is not None
+        flusher.cancel()
+        reader.cancel()
+        writer = writer_of(client)
+        assert writer is not None
+        writer.transport.abort()
+        while not flusher.done() or getattr(writer.transport, "_loop", None) is not None:
+            await anyio.lowlevel.checkpoint()
+        assert client.is_connected
+        await client.publish("somewhere", b"something")
+    finally:
+        await dismiss(client, 1)

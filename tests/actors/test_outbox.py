@@ -144,7 +144,7 @@ class Deliveries(RuleBasedStateMachine):
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDeliveries.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def filled(outbox: Outbox, count: int) -> list[Publication]:

@@ -181,7 +181,8 @@ async def test_polybolt_counts(rig: Rig, fault: str, parameters: dict[str, Any])
         assert all("price.crypto" in gap["detail"] for gap in record.gaps)
     # The gap stands where the hole is.
     record = rig.consumer.streams["polymarket.v1.price.crypto.btcusd"]
-    assert [event["type"] for event in record.events] == ["snapshot", *["update"] * 5, "gap", *["update"] * 2]
+    told = [event.get("closed_by", event["type"]) or "gap" for event in record.events]
+    assert told == ["snapshot", *["update"] * 5, "gap", "sequence", *["update"] * 2]
     assert (await rig.consumer.ask("status"))["reconnects"] == 0
 
 
@@ -202,7 +203,8 @@ async def test_polybolt_comes_back(rig: Rig, fault: str, code: int) -> None:
     for record in rig.consumer.streams.values():
         (gap,) = record.gaps
         assert str(code) in gap["detail"]
-        assert record.events[record.events.index(gap) + 1]["type"] == "snapshot"
+        closing, snapshot, *_ = record.events[record.events.index(gap) + 1 :]
+        assert (closing["closed_by"], snapshot["type"]) == ("sequence", "snapshot")
     assert (await rig.consumer.ask("status"))["reconnects"] == 1
 
 

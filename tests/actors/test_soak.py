@@ -206,7 +206,11 @@ def judge(rig: Rig, heard: dict[str, dict[str, list[Fact]]]) -> tuple[dict[str, 
         for stream, facts in streams.items():
             record = told.get(f"{label}/{stream}" if label else stream)
             events = [] if record is None else record.events
-            mine = [event for event in events if event["type"] == "gap" or event.get("feed", feed) == feed]
+            mine = [
+                event
+                for event in events
+                if (event["closed_by"] is None if event["type"] == "gap" else event.get("feed", feed) == feed)
+            ]
             comparable = [fact for fact in facts if not is_an_answer(fact)]
             wanted = [event for event in from_the_answers_on(mine) if not is_an_answer(event)]
             for source in {source_of(fact) for fact in comparable}:

@@ -151,7 +151,7 @@ LAST = st.one_of(
 # -- the splitter and wsproto agree
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(
     st.lists(GOOD, max_size=12),
     LAST,

@@ -297,7 +297,7 @@ def test_a_key_that_stays_silent_is_reported_and_asked_for_again() -> None:
 def test_waits_do_not_double_for_ever() -> None:
     """At most ten minutes pass between two requests."""
     talk = opened(VENUE, N1, data_timeout_s=1e6, first_data_timeout_s=1e6)
-    talk.waits(20_000, hearing=PONG)
+    talk.waits(6_000, hearing=PONG)
     waited = [signal.waited_s for signal in talk.tells() if isinstance(signal, Overdue)]
     assert waited[-1] - waited[-2] == 600
 

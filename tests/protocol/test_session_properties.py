@@ -211,7 +211,7 @@ BUSY: list[tuple[str, Any]] = [("wants", KEYS), ("hears", written([book(M1), boo
 """How half of the stories begin."""
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.booleans(), st.sampled_from([[], BUSY]), STEPS)
 def test_whatever_happens(
     remembered: bool, beginning: list[tuple[str, Any]], steps: list[tuple[str, Any]]
@@ -461,7 +461,7 @@ def take_on_feed(talk: FeedConversation, step: str, argument: Any) -> list[AnyEv
 
 
 @pytest.mark.parametrize("feed", FEEDS)
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data())
 def test_whatever_happens_on_a_feed(feed: str, data: st.DataObject) -> None:
     """Order per stream, good manners, no deadline left behind, and no stream without a key that it answered."""

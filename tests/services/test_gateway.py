@@ -182,9 +182,9 @@ async def test_kill_9_and_restart(nats: NatsServer, tmp_path: Path) -> None:
                     lambda: all(len(consumer.of(asset).events) > marks[asset] + 5 for asset in assets)
                 )
                 for asset in assets:
-                    gap, book, *_ = consumer.of(asset).events[marks[asset] :]
+                    gap, closing, book, *_ = consumer.of(asset).events[marks[asset] :]
                     assert (gap["type"], gap["reason"], gap["seq"]) == ("gap", "restart", 1)
-                    assert book["type"] == "book"
+                    assert (closing["closed_by"], book["type"]) == ("snapshot", "book")
                 consumer.check()
                 (told,) = (await consumer.ask("subscriptions"))["subscriptions"]
                 assert (told["id"], told["owner"], told["live_count"]) == ("lasting", "me", 6)

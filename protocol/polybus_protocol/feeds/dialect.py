@@ -75,6 +75,11 @@ class Dialect(Protocol):
 
     @property
     @abstractmethod
+    def has_books(self) -> bool:
+        """Whether the feed brings order books, which somebody has to look at now and then."""
+
+    @property
+    @abstractmethod
     def closed_by(self) -> str:
         """What brings trust back after a gap: a key of `CLOSED_BY`."""
 
@@ -122,6 +127,7 @@ class Manners:
 
     proof: Proof = Proof.NONE
     has_snapshots: bool = False
+    has_books: bool = False
     closed_by: str = "data"
     quiet_keys: frozenset[str] = frozenset()
     """Keys that may be silent for ever."""

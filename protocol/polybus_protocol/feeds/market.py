@@ -255,6 +255,7 @@ class MarketDialect(Manners):
     feed: str = FEED
     ping: str = "PING"
     has_snapshots: bool = True
+    has_books: bool = True
     closed_by: str = "snapshot"
     quiet_keys: frozenset[str] = frozenset({VENUE})
     words: Mapping[bytes, Word] = MappingProxyType(
