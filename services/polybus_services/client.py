@@ -210,9 +210,9 @@ class ControlClient:
         """The subscriptions there are: all, an `owner`'s, or one by `id`."""
         return await self._request("subscriptions", fields, SubscriptionsReply)
 
-    async def status(self) -> StatusReply:
+    async def status(self, within_s: float = ANSWER_WITHIN_S) -> StatusReply:
         """How the gateway is doing."""
-        return await self._request("status", {}, StatusReply)
+        return await self._request("status", {}, StatusReply, within_s)
 
     async def book(
         self, asset: str, depth: int | None = None, within_s: float = ANSWER_WITHIN_S

@@ -41,6 +41,7 @@ COMMANDS = [
     "tail",
     "book",
     "explain",
+    "top",
     "doctor",
     "config",
     "contract",

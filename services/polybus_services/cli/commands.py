@@ -14,6 +14,7 @@ from polybus_services.cli.doctor_command import doctor
 from polybus_services.cli.process_commands import run, simulate
 from polybus_services.cli.support import common_options
 from polybus_services.cli.tail_command import tail
+from polybus_services.cli.top_command import top
 
 EPILOG = """\b
 Start here:
@@ -60,6 +61,7 @@ for command in (
     tail,
     book,
     explain,
+    top,
     doctor,
     config_command,
     contract_command,
