@@ -32,6 +32,7 @@ def top(vitals: Vitals | Unanswered) -> RenderableType:
                 "events",
                 f"{rate(vitals.events_per_s)} a second, {rate(vitals.published_per_s)} messages to NATS",
             ),
+            ("of these", _types(vitals)),
             ("gaps", f"{counted(vitals.gaps, 'gap')}, {rate(vitals.gaps_per_min)} a minute now"),
             ("assets", trust(vitals.trust)),
             (
@@ -45,9 +46,7 @@ def top(vitals: Vitals | Unanswered) -> RenderableType:
             ("record", _record(vitals)),
         ]
     )
-    side_by_side = Table.grid(padding=(0, 4))
-    side_by_side.add_row(_feeds(vitals.feeds), _types(vitals))
-    return Group(_hints(vitals), Text(), head, side_by_side)
+    return Group(_hints(vitals), Text(), head, _feeds(vitals.feeds))
 
 
 def rate(per: float | None) -> str:
@@ -95,12 +94,9 @@ def _feeds(feeds: list[FeedVitals]) -> RenderableType:
     return grid
 
 
-def _types(vitals: Vitals) -> RenderableType:
-    grid = table("event", "a second", numbers=("a second",))
+def _types(vitals: Vitals) -> str:
     frequent = sorted(vitals.events_per_s_by_type.items(), key=lambda item: -item[1])
-    for type_, per_s in frequent[:SHOWN_TYPES]:
-        grid.add_row(type_, rate(per_s))
-    return grid if frequent else Text()
+    return ", ".join(f"{type_} {rate(per_s)}" for type_, per_s in frequent[:SHOWN_TYPES]) or "-"
 
 
 def _record(vitals: Vitals) -> Text:

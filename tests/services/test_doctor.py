@@ -80,7 +80,8 @@ async def test_all_is_well(nats: NatsServer, simulator: Simulator) -> None:
 
 
 def test_nothing_can_be_reached(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report says what to do; the status is that of the first failure; no log line gets in between."""
+    """80 columns say what to do; the status is that of the first failure; no log line gets in between."""
+    monkeypatch.setenv("COLUMNS", "80")
     for feed in ("market", "rtds", "sports"):
         monkeypatch.setenv(f"POLYBUS_FEEDS__{feed.upper()}__URL", f"ws://{NOWHERE}")
     monkeypatch.setenv("POLYBUS_FEEDS__MARKET__REST_URL", f"http://{NOWHERE}")
@@ -88,8 +89,9 @@ def test_nothing_can_be_reached(capsys: pytest.CaptureFixture[str], monkeypatch:
         main(["doctor", "--nats", f"nats://{NOWHERE}"])
     out, err = capsys.readouterr()
     assert (left.value.code, err) == (3, "")
-    assert "NATS at nats://127.0.0.1:1 cannot be reached: nothing listens there" in out
-    assert "-> is the server there, is nats.url right" in " ".join(out.split())
+    told = " ".join(out.split())
+    assert "NATS at nats://127.0.0.1:1 cannot be reached: nothing listens there" in told
+    assert "-> is the server there, is nats.url right" in told
     assert "5 fail, 5 skipped" in out
 
 

@@ -202,8 +202,8 @@ def test_rates_and_the_minute() -> None:
 
 
 def shown(vitals: Vitals | Unanswered) -> str:
-    """As text, on a terminal of 100 columns."""
-    console = Console(width=100, file=io.StringIO(), record=True)
+    """As text, on a terminal of 80 columns."""
+    console = Console(width=80, file=io.StringIO(), record=True)
     console.print(top(vitals))
     return console.export_text()
 

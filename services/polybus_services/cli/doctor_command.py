@@ -62,14 +62,14 @@ async def doctor(invocation: Invocation, *, as_json: bool) -> None:
 
 def shown(findings: Sequence["Finding"]) -> RenderableType:
     """One row for each finding; what to do stands below what was seen."""
-    grid = present.table("verdict", "check", "of", "seen")
-    for column in grid.columns[:3]:
+    grid = present.table("verdict", "check", "seen")
+    for column in grid.columns[:2]:
         column.no_wrap = True
     for one in findings:
-        seen = Text(one.words)
+        seen = Text.assemble(f"{one.about}: ", one.words)
         if one.remedy is not None:
             seen.append(f"\n-> {one.remedy}", style="bold")
-        grid.add_row(present.state(one.verdict), one.check, one.about, seen)
+        grid.add_row(present.state(one.verdict), one.check, seen)
     counts = Counter(one.verdict for one in findings)
     return Group(grid, Text(", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])))
 
