@@ -15,7 +15,7 @@ from polybus_protocol.control import VERBS
 from polybus_services.cli import main
 
 from ..support.contract import CONTRACT, document
-from ..support.packages import installed_by_npm
+from ..support.packages import CLIENTS, installed_by_npm
 
 GUARD_S = 60.0
 
@@ -54,7 +54,7 @@ def test_the_official_parser_accepts_it() -> None:
 
     The parser takes seconds, so it is asked once for each document, and what it said is kept beside it.
     """
-    folder = installed_by_npm("asyncapi", probe="node_modules/@asyncapi/parser")
+    folder = installed_by_npm(CLIENTS / "asyncapi", probe="node_modules/@asyncapi/parser")
     file = CONTRACT / "asyncapi.json"
     shown = hashlib.sha256(file.read_bytes() + (folder / "driver.js").read_bytes()).hexdigest()
     told = folder / f"{shown}.json"

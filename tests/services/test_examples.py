@@ -1,6 +1,10 @@
 """The examples, run as their first lines say."""
 
 import importlib.util
+import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -9,16 +13,24 @@ from types import ModuleType
 from typing import Any
 
 import anyio
+import nats
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+from nats.aio.client import Client
 
 from polybus_protocol import decode_event, encode_event, parse_subject
+from polybus_services.simulator.probe import AdminClient
 
+from ..support import nats_command
+from ..support.packages import installed_by_npm
 from .scene import ROOT, Scene, checked_by_node, first_lines, node_with_transport, scene
-from .terminal import environment
+from .terminal import PATIENCE_S, environment
 
 pytestmark = pytest.mark.anyio
 
 EXAMPLES = ROOT / "examples"
+
+NATS_COMMAND = nats_command.__file__
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +103,108 @@ async def test_follow_in_javascript(here: Scene, tmp_path: Path) -> None:
     if node := await node_with_transport(tmp_path):
         asset = here.simulator.assets[4]
         is_followed(await first_lines([node, str(script), asset], 12, **here.variables), asset)
+
+
+@pytest.fixture
+async def bare(here: Scene) -> AsyncIterator[Client]:
+    """A NATS client that knows nothing of polybus."""
+    client = await nats.connect(here.nats)
+    yield client
+    await client.close()
+
+
+async def bare_book(client: Client, asset: str) -> Any:
+    """What the gateway says an asset's book is."""
+    request = json.dumps({"asset": asset}).encode()
+    return json.loads((await client.request("polymarket.v1.control.book", request, timeout=PATIENCE_S)).data)
+
+
+def both_sides(book: Any) -> list[list[tuple[Decimal, Decimal]]]:
+    """The levels of a book, cheapest first, whoever tells it."""
+    return [
+        sorted((Decimal(level["price"]), Decimal(level["size"])) for level in book[side])
+        for side in ("bids", "asks")
+    ]
+
+
+@pytest.fixture(scope="session")
+def keep_books(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The TypeScript example, with its types made from the contract that is in the repository, and built."""
+    source = EXAMPLES / "typescript"
+    folder = tmp_path_factory.mktemp("typescript")
+    packages = installed_by_npm(source, probe="node_modules/typescript")
+    for name in ("package.json", "tsconfig.json", "types.js"):
+        shutil.copy(source / name, folder)
+    shutil.copytree(source / "src", folder / "src", ignore=shutil.ignore_patterns("contract.ts"))
+    (folder / "node_modules").symlink_to(packages / "node_modules")
+    for command in (["types.js", str(ROOT / "contract/schemas")], ["node_modules/typescript/bin/tsc"]):
+        done = subprocess.run(["node", *command], cwd=folder, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
+    return folder
+
+
+async def test_typescript_keeps_whole_books(keep_books: Path, here: Scene, bare: Client) -> None:
+    """It type-checks, stops trusting at a gap, trusts again at the next book, and ends with the venue's own books."""
+    assets = here.simulator.assets[8:12]
+    admin = AdminClient(here.simulator.admin)
+    trusted = dict.fromkeys(assets, False)
+    seen: dict[str, tuple[int, int]] = dict.fromkeys(assets, (0, 0))
+    script = str(keep_books / "build/keep_books.js")
+    async with await anyio.open_process(["node", script, *assets], env=environment(**here.variables)) as node:
+        assert node.stdout is not None
+        out = BufferedByteReceiveStream(node.stdout)
+
+        async def line() -> list[str]:
+            """The next line; what it says of an asset is noted."""
+            words = (await out.receive_until(b"\n", 1 << 20)).decode().split()
+            (asset,) = [asset for asset in assets if asset.startswith(words[1])]
+            seen[asset], trusted[asset] = (int(words[2]), int(words[3])), words[0] == "ok"
+            return words
+
+        with anyio.fail_after(PATIENCE_S):
+            while not all(trusted.values()):
+                await line()
+            await admin.fault_on("drop", feed="market")
+            while any(trusted.values()):
+                words = await line()
+                assert words[0] == "ok" or "connection_lost:" in words, words
+            while not all(trusted.values()):
+                await line()
+            await admin.ask("POST", "/pause")
+            try:
+                theirs = {asset: both_sides(await admin.book(asset)) for asset in assets}
+                for asset in assets:
+                    while both_sides(told := await bare_book(bare, asset)) != theirs[asset]:
+                        pass
+                    while seen[asset] < (told["epoch"], told["seq"]):
+                        await line()
+            finally:
+                await admin.ask("POST", "/resume")
+            node.terminate()
+            rest = b"".join([chunk async for chunk in out])
+    books = [json.loads(each) for each in rest.splitlines() if each.startswith(b"{")]
+    assert {book["asset"]: both_sides(book) for book in books} == theirs
+    assert all(book["trusted"] for book in books)
+
+
+async def test_listen_in_shell(here: Scene, tmp_path: Path) -> None:
+    """With two words of the NATS command line: the answer, the gateway's book, and as many events as were asked for."""
+    (tmp_path / "nats").write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" "{NATS_COMMAND}" "$@"\n', encoding="utf-8"
+    )
+    (tmp_path / "nats").chmod(0o755)
+    asset = here.simulator.assets[14]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    with anyio.fail_after(PATIENCE_S):
+        done = await anyio.run_process(
+            ["sh", str(EXAMPLES / "listen.sh"), asset, "5"], env=environment(PATH=path, **here.variables)
+        )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    events = [one for one in told if "seq" in one and "type" in one]
+    (asked, book, ended) = [one for one in told if one not in events]
+    assert len(events) == 5
+    assert {event["asset"] for event in events} == {book["asset"]} == {asset}
+    assert ended["ids"] == [asked["id"]]
 
 
 async def test_parse_reads_frames() -> None:

@@ -18,7 +18,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from polybus_services.simulator import Pace, Simulator, SimulatorOptions, ready_line, running_simulator
 from polybus_services.simulator.probe import AdminClient
 
-from ..support.packages import installed, installed_by_npm
+from ..support.packages import CLIENTS, installed, installed_by_npm
 
 GUARD_S = 60.0
 LONGEST_LINE_BYTES = 4 * 1024 * 1024
@@ -71,7 +71,7 @@ async def simulator() -> AsyncIterator[Simulator]:
 @pytest.fixture(scope="session")
 def rtds_js() -> Path:
     """`@polymarket/real-time-data-client`, installed."""
-    return installed_by_npm("rtds-js", probe="node_modules/@polymarket")
+    return installed_by_npm(CLIENTS / "rtds-js", probe="node_modules/@polymarket")
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def polymarket_client() -> Path:
     """`polymarket-client`, installed in an environment of its own."""
     python = str(Path("venv") / ("Scripts" if os.name == "nt" else "bin") / "python")
     return installed(
-        "polymarket-client",
+        CLIENTS / "polymarket-client",
         "requirements.lock",
         [sys.executable, "-m", "venv", "venv"],
         [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", "requirements.lock"],

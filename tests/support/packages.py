@@ -1,7 +1,7 @@
 """Programs of others that tests run, each with the packages it needs.
 
-They are installed from tests/clients, at the versions and hashes in its locks, into a cache of the user's: never into
-the project's environment.  A test is skipped only where there is no Node.js or no registry; with `CI=true` a machine
+They are installed from tests/clients, or from an example's folder, at the versions and hashes in the locks there, into
+a cache of the user's: never into the project's environment.  A test is skipped only where there is no Node.js or no registry; with `CI=true` a machine
 that has Node.js must also get at its packages.
 """
 
@@ -31,23 +31,23 @@ UNREACHABLE = (
 """What npm and pip say where the registry, or the package in it, cannot be had."""
 
 
-def installed(name: str, lock: str, *commands: list[str], probe: str, required: bool = False) -> Path:
+def installed(source: Path, lock: str, *commands: list[str], probe: str, required: bool = False) -> Path:
     """The folder in which a client is installed; made at the first use, and again when its lock changes.
 
     Args:
-        name: of its folder in tests/clients.
+        source: the folder that has its lock and its driver.
         lock: the lock's file name.
         commands: what installs it, run in the new folder.
         probe: a path in the folder that tells that the last command has done its work.
         required: a registry out of reach is a failure, not a reason to skip.
     """
-    source = CLIENTS / name
+    name = source.name
     digest = hashlib.sha256((source / lock).read_bytes() + sys.version.encode()).hexdigest()[:16]
     folder = CACHE / f"{name}-{digest}"
     done = folder / "installed"
     if not (done.exists() and (folder / probe).exists()):
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(source, folder)
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules", "build"))
         for command in commands:
             ran = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
@@ -65,9 +65,11 @@ def installed(name: str, lock: str, *commands: list[str], probe: str, required: 
     return folder
 
 
-def installed_by_npm(name: str, probe: str) -> Path:
-    """The folder in which a client for Node.js is installed."""
+def installed_by_npm(source: Path, probe: str) -> Path:
+    """The folder in which a client for Node.js, or what one needs, is installed."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node.js and npm are not on this machine")
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    return installed(name, "package-lock.json", install, probe=probe, required=os.environ.get("CI") == "true")
+    return installed(
+        source, "package-lock.json", install, probe=probe, required=os.environ.get("CI") == "true"
+    )

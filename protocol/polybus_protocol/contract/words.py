@@ -16,12 +16,13 @@ import msgspec
 from ..asking import ASKING, EVENT_TYPES
 from ..control import DELIVERIES, WAITS
 from ..errors import CODES
-from ..events import GAP_REASONS, MAX_RAW_CHARS, UNKNOWN_KINDS
+from ..events import CLOSED_BY, GAP_REASONS, MAX_RAW_CHARS, UNKNOWN_KINDS
 
 type Values = Mapping[str, str] | Sequence[str]
 """The words a field can hold, with their meanings where they have some."""
 
 VALUES: Mapping[str, Values] = {
+    "CLOSED_BY": CLOSED_BY,
     "CODES": {str(code): meaning for code, meaning in CODES.items()},
     "DELIVERIES": DELIVERIES,
     "EVENT_TYPES": EVENT_TYPES,
