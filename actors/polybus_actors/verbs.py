@@ -147,9 +147,10 @@ class Verbs:
         book, trust, why = stream.book, stream.trust, stream.liveness.why
         proof = stream.prove() if book.is_live else Verdict.UNKNOWN
         # The next look at the books would say so; whoever asks need not wait for it.
-        if trust is Trust.LIVE and proof is Verdict.MISMATCH:
+        is_believed = trust in (Trust.LIVE, Trust.QUIET)
+        if is_believed and proof is Verdict.MISMATCH:
             trust, why = Trust.SUSPECT, "the book's hash is not the venue's"
-        elif trust is Trust.LIVE and proof is Verdict.UNKNOWN and book.top_misses:
+        elif is_believed and proof is Verdict.UNKNOWN and book.top_misses:
             trust, why = Trust.SUSPECT, "the book's best prices are not the venue's"
         carrier = pool.carrier_of(request.asset)
         return BookReply(
