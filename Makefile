@@ -8,12 +8,12 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit check image soak booksoak rules format contract lock clean
+.PHONY: help setup demo test lint types core unit check image soak booksoak bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo SECONDS=20        stop by itself after 20 seconds"
 	@echo "  make demo JSON=1            one JSON object a line, for a pipe"
@@ -64,6 +64,10 @@ soak: setup  ## five feeds and one fault after another: nothing is lost unsaid
 booksoak: setup  ## books under faults: none is believed that is not the venue's own
 	@POLYBUS_BOOKSOAK_SECONDS=$(SECONDS) POLYBUS_BOOKSOAK_ASSETS=$(ASSETS) POLYBUS_BOOKSOAK_SEED=$(SEED) \
 		$(BIN)/pytest --quiet tests/actors/test_book_soak.py
+
+bench-recovery: setup  ## how soon a fault is noticed and mended, and what books and checks cost
+	@$(BIN)/python -m bench.recovery $(ARGS)
+	-@$(BIN)/python -m bench.books_cost
 
 rules:  ## wrap the alert rules for prometheus-operator
 	@scripts/wrap-alerts

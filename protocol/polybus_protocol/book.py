@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from .book_hash import level_json
 from .events import Book, Event, Gap, Level, PriceChange, TickSizeChange
 
 _PRICE = re.compile(r"([0-9]{0,3})(?:\.([0-9]{0,9}))?")
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_PLAIN_SIZE = re.compile(r"[1-9][0-9]*(?:\.[0-9]*)?").fullmatch
 
 BILLIONTH = 9
 """Digits after the point that a price may have: the finest tick on record has four (changelog of the venue)."""
@@ -58,11 +60,13 @@ def _learn(price: str) -> tuple[int, str]:
 class Side:
     """The levels of one side: by price, and their prices in rising order."""
 
-    __slots__ = ("keys", "levels")
+    __slots__ = ("_texts", "keys", "levels")
 
     def __init__(self) -> None:
         self.keys: list[int] = []
         self.levels: dict[int, Level] = {}
+        self._texts: dict[int, str] = {}
+        """Levels as the venue's hash wants them, as far as they were asked for: few change from look to look."""
 
     def replace(self, levels: Iterable[Level]) -> None:
         """Forget what there was, and hold these."""
@@ -72,11 +76,14 @@ class Side:
             if not _is_zero(level.size):
                 fresh[key] = Level(price, level.size)
         self.levels, self.keys = fresh, sorted(fresh)
+        self._texts.clear()
 
     def put(self, price: str, size: str) -> None:
         """A level's new total; zero removes it."""
         key, price = _known.get(price) or _learn(price)
-        if size == "0" or _is_zero(size):
+        self._texts.pop(key, None)
+        # Most sizes are plain numbers, for which this is the shortest way.
+        if _PLAIN_SIZE(size) is None and _is_zero(size):
             if self.levels.pop(key, None) is not None:
                 del self.keys[bisect_left(self.keys, key)]
             return
@@ -93,6 +100,16 @@ class Side:
         """The levels from the highest price down."""
         levels = self.levels
         return [levels[key] for key in reversed(self.keys)]
+
+    def text(self, *, falling: bool) -> str:
+        """The levels inside the hashed text; see `book_hash.levels_json`."""
+        texts, levels = self._texts, self.levels
+        if len(texts) < len(levels):
+            for key, level in levels.items():
+                if key not in texts:
+                    texts[key] = level_json(level.price, level.size)
+        keys = self.keys[::-1] if falling else self.keys
+        return ",".join([texts[key] for key in keys])
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -268,9 +285,14 @@ class OrderBook:
     def _is_top(self, best_bid: str | None, best_ask: str | None) -> bool:
         """Whether these are our best prices; what is not told cannot be wrong, and 0 and 1 mean none."""
         bids, asks = self.bid_side.keys, self.ask_side.keys
-        if best_bid is not None and price_key(best_bid) != (bids[-1] if bids else 0):
-            return False
-        return best_ask is None or price_key(best_ask) == (asks[0] if asks else 10**BILLIONTH)
+        if best_bid is not None:
+            key, _ = _known.get(best_bid) or _learn(best_bid)
+            if key != (bids[-1] if bids else 0):
+                return False
+        if best_ask is None:
+            return True
+        key, _ = _known.get(best_ask) or _learn(best_ask)
+        return key == (asks[0] if asks else 10**BILLIONTH)
 
 
 def _is_zero(size: str) -> bool:

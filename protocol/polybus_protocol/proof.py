@@ -7,7 +7,7 @@ where every input was proved before, and is still known: the last snapshot, whic
 
 import enum
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from .book import OrderBook, Snapshot
 from .book_hash import hash_of_json, levels_json
@@ -77,22 +77,27 @@ class MarketFacts:
             self._failures += 1
             return Verdict.UNKNOWN
         untried, book.untried = book.untried, None
-        if untried is not None and untried.version != book.version:
-            self.certain = self._try_snapshot(market, asset, untried)
-        levels = reversed(book.bids()), reversed(book.asks())
-        more = () if untried is None else untried.changed_prices()
-        if self._try(market, asset, book.hash, book.source_time, *levels, more):
+        of_now = (
+            book.hash,
+            book.source_time,
+            book.bid_side.text(falling=False),
+            book.ask_side.text(falling=True),
+        )
+        if self._try(market, asset, *of_now):
             return Verdict.PROVED
-        if untried is not None and untried.version == book.version:
-            self.certain = False
+        if untried is not None:
+            # It is right by itself, so it tells whether it is an input that we have wrong.
+            self.certain = self._try_snapshot(market, asset, untried)
+            if self.certain and (untried.version == book.version or self._try(market, asset, *of_now)):
+                return Verdict.PROVED
         return Verdict.MISMATCH if self.certain else Verdict.UNKNOWN
 
     def _try_snapshot(self, market: str, asset: str, snapshot: Snapshot) -> bool:
-        """Whether a snapshot that changes have followed by now can be proved."""
+        """Whether a snapshot, which changes may have followed by now, can be proved."""
         event = snapshot.event
         if event.hash is None or event.source_time is None:
             return False
-        levels = reversed(event.bids), reversed(event.asks)
+        levels = _text(reversed(event.bids)), _text(reversed(event.asks))
         return self._try(market, asset, event.hash, event.source_time, *levels, snapshot.changed_prices())
 
     def _try(
@@ -101,20 +106,20 @@ class MarketFacts:
         asset: str,
         hash_: str,
         source_time: int,
-        bids: Iterable[Level],
-        asks: Iterable[Level],
-        more_trades: Iterable[str],
+        bids: str,
+        asks: str,
+        more_trades: Iterable[str] = (),
     ) -> bool:
         """Whether these levels, worst first, have this hash with anything that the other inputs may be."""
         assert self.tick_size is not None
-        time, bids_text, asks_text = str(source_time), _text(bids), _text(asks)
+        time = str(source_time)
         for min_order_size, neg_risk, last_trade in self._guesses(more_trades):
             if hash_ == hash_of_json(
                 market,
                 asset,
                 time,
-                bids_text,
-                asks_text,
+                bids,
+                asks,
                 min_order_size=min_order_size,
                 tick_size=self.tick_size,
                 neg_risk=neg_risk,
@@ -133,8 +138,12 @@ class MarketFacts:
     def _guesses(self, more_trades: Iterable[str]) -> Iterator[tuple[str, bool, str]]:
         sizes = MIN_ORDER_SIZES if self.min_order_size is None else (self.min_order_size,)
         risks = (False, True) if self.neg_risk is None else (self.neg_risk,)
-        trades = (*self.last_trades, *islice(more_trades, MOST_PRICES))
-        for price in dict.fromkeys(spelled for each in trades for spelled in _spellings(each)):
+        trades = chain(self.last_trades, islice(more_trades, MOST_PRICES))
+        tried = set[str]()
+        for price in (spelled for each in trades for spelled in _spellings(each)):
+            if price in tried:
+                continue
+            tried.add(price)
             for size in sizes:
                 for risk in risks:
                     yield size, risk, price
