@@ -126,7 +126,7 @@ def measure(assets: Sequence[str], frames: Sequence[bytes], frames_per_s: int, r
 
 def main() -> None:
     """Measure, and print a table or JSON; ends with 1 if a rate costs more than it may."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)

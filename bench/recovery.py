@@ -83,7 +83,7 @@ async def run_once(fault: str) -> Times:
 
 def main() -> None:
     """Measure, and print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--fault", action="append", choices=list(FAULTS), help="only this; may be repeated")
