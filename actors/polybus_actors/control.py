@@ -46,6 +46,9 @@ RETRY_S = 1.0
 READY_TIMEOUT_S = 5.0
 """Seconds NATS may take to hand us our own first request."""
 
+READY_RETRY_S = 0.5
+"""Seconds from such a request that came back unanswered to the next."""
+
 type Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 """Takes a validated request, returns the reply or raises `ControlError`."""
 
@@ -88,8 +91,7 @@ class Control:
                 await group.add_endpoint(
                     name=verb, handler=self._taking(verb, tasks), metadata=_describe(verb)
                 )
-            # A round trip behind the subscriptions: once it is answered, the server knows of them.
-            await client.request(f"$SRV.PING.{SERVICE}.{service.id}", timeout=READY_TIMEOUT_S)
+            await _answers_itself(client, f"$SRV.PING.{SERVICE}.{service.id}")
             ready()
             await anyio.sleep_forever()
 
@@ -191,6 +193,23 @@ class Control:
         if request.deadline is not None and (late_ns := time.time_ns() - request.deadline) > 0:
             late = f"{late_ns / 1e9:.3f} s ago by this gateway's clock"
             raise ControlError(408, f"the deadline was {late}, so nothing was done", field="deadline")
+
+
+async def _answers_itself(client: Client, subject: str) -> None:
+    """Make a round trip behind the subscriptions: once it is answered, the server knows of them.
+
+    An answer may stay out when the connection breaks meanwhile; nats-py subscribes anew then, and so we ask again.
+    """
+    while True:
+        try:
+            await client.request(subject, timeout=READY_TIMEOUT_S)
+        except (nats.errors.TimeoutError, nats.errors.NoRespondersError) as error:
+            logger.warning(
+                "NATS did not hand us our own request on %s (%s); asking again", subject, words(error)
+            )
+            await anyio.sleep(READY_RETRY_S)
+        else:
+            return
 
 
 def _body(refusal: ControlError) -> bytes:
