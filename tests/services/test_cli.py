@@ -409,7 +409,7 @@ async def test_a_life_of_a_subscription(stage: Stage) -> None:
 async def test_every_feed_from_subscribe_to_tail(
     stage: Stage, arguments: str, subject: str, sight: str, types: set[str]
 ) -> None:
-    """Asked for until there is data, listed, seen in the status, and looked at, as JSON and as text."""
+    """Asked for until there is data, listed, seen in the status, and looked at."""
     nats = stage.nats
     wanted = [*arguments.split(), "--id", "one", "--wait", "data", "--timeout", "30s"]
 
@@ -417,9 +417,6 @@ async def test_every_feed_from_subscribe_to_tail(
     assert (made.status, made.err) == (0, "")
     assert (made.json()["state"], made.json()["subjects"]) == ("data", [f"polymarket.v1.{subject}"])
     feed = made.json()["feed"]
-    again = await polybus("subscribe", *wanted, NATS_URL=nats)
-    assert "subscription one stood already" in again.out
-    assert f"feed       {feed}" in again.out
 
     listed = await polybus("subscriptions", "--assets", NATS_URL=nats)
     assert f"{feed} alice" in listed.out if feed == "user" else feed in listed.out
@@ -428,10 +425,8 @@ async def test_every_feed_from_subscribe_to_tail(
     login = "ok" if feed in ("user", "polybolt") else "-"
     assert connection.split()[1:5] == [feed, "1", "live", login]
 
-    tail = await polybus("tail", *sight.split(), "--json", "--count", "5", NATS_URL=nats)
-    assert (tail.status, tail.err) == (0, "")
-    assert {json.loads(line)["type"] for line in tail.out.splitlines()} <= types
     lines = await polybus("tail", *sight.split(), "--count", "5", NATS_URL=nats)
+    assert lines.status == 0
     assert lines.err.endswith("5 events shown, 0 gaps seen, 0 jumps\n")
     assert all(any(type_ in line for type_ in types) for line in lines.out.splitlines())
 
