@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit check image soak booksoak bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit check image soak booksoak bench bench-latency bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -19,6 +19,7 @@ help:  ## list the targets
 	@echo "  make demo JSON=1            one JSON object a line, for a pipe"
 	@echo "  make soak SECONDS=600       for ten minutes; SEED=7 for other faults"
 	@echo "  make booksoak SECONDS=180 ASSETS=1000"
+	@echo "  make bench ROUNDS=9 MIX=venue    frames as on the venue; FRAMES=file for captured ones"
 	@echo "  make setup PYTHON=/a/path   use this interpreter"
 
 setup:  ## make .venv with the locked dependencies (the others do it too)
@@ -65,6 +66,14 @@ booksoak: setup  ## books under faults: none is believed that is not the venue's
 	@POLYBUS_BOOKSOAK_SECONDS=$(SECONDS) POLYBUS_BOOKSOAK_ASSETS=$(ASSETS) POLYBUS_BOOKSOAK_SEED=$(SEED) \
 		$(BIN)/pytest --quiet tests/actors/test_book_soak.py
 
+bench: setup  ## processor time per frame beside four rivals; MIX=venue, FRAMES=file, JSON=1
+	@scripts/bench
+	@$(BIN)/python -m bench throughput $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MIX),--mix $(MIX)) \
+		$(if $(FRAMES),--frames $(FRAMES)) $(if $(CHART),--chart $(CHART)) $(if $(JSON),--json)
+
+bench-latency: setup  ## from the venue's socket to a subscriber at 1,000, 5,000 and 20,000 frames a second
+	@$(BIN)/python -m bench latency $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
+
 bench-recovery: setup  ## how soon a fault is noticed and mended, and what books and checks cost
 	@$(BIN)/python -m bench.recovery $(ARGS)
 	-@$(BIN)/python -m bench.books_cost
@@ -83,5 +92,5 @@ lock: setup  ## pin the newest dependencies, with hashes, in requirements.lock
 	@scripts/lock
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf .venv .setup.log .check .check.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
-	@find protocol actors services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .venv .setup.log .check .check.log .bench .bench.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find protocol actors services bench tests -name __pycache__ -type d -prune -exec rm -rf {} +

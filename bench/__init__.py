@@ -1,1 +1,1 @@
-"""Measurements, each a program: `python -m bench.NAME`."""
+"""Measurements: `python -m bench` of speed, beside rivals (docs/performance.md); the others by `python -m bench.NAME`."""

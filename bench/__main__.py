@@ -1,0 +1,126 @@
+"""`python -m bench`: what `make bench`, `make bench-latency` and `make bench-scale` run."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import msgspec
+from rich.console import Console
+
+from bench import chart, frames, latency, machine, report, throughput
+from bench.subjects import KINDS, ROOT
+
+CACHE = ROOT / ".bench" / "frames"
+"""Frames that were made are kept: each takes 0.2 ms, most of it for the hash of the book."""
+
+console = Console(stderr=True)
+
+
+@click.group()
+def main() -> None:
+    """Measure the gateway and its rivals."""
+    os.sched_setaffinity(0, machine.cores()[1])
+
+
+def _frames(mix: str, count: int, assets: int) -> Path:
+    """A file of frames, made if need be."""
+    source = Path(frames.__file__).read_bytes()
+    file = CACHE / f"{mix}-{count}-{assets}-{hashlib.sha256(source).hexdigest()[:8]}.jsonl"
+    if not file.exists():
+        console.print(f"making {count:,} frames of {assets:,} assets ({mix})")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_suffix(".new")
+        scratch.write_text("\n".join(frames.make(mix, count, assets)), encoding="ascii")
+        scratch.rename(file)
+    return file
+
+
+def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(msgspec.json.encode({"machine": machine.about(), **found}).decode() + "\n")
+
+
+@main.command("throughput")
+@click.option("--rounds", default=3, show_default=True, help="Turns of each subject.")
+@click.option("--count", default=40_000, show_default=True, help="Frames in one turn.")
+@click.option("--assets", default=200, show_default=True)
+@click.option(
+    "--mix", default="changes", show_default=True, help=f"What is in them: {', '.join(frames.MIXES)}."
+)
+@click.option(
+    "--frames", "file", type=click.Path(exists=True, path_type=Path), help="Captured ones, a frame a line."
+)
+@click.option("--subjects", default=",".join(KINDS), show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--chart", "picture", type=click.Path(path_type=Path), help="Where to write a picture (SVG).")
+def throughput_command(
+    rounds: int,
+    count: int,
+    assets: int,
+    mix: str,
+    file: Path | None,
+    subjects: str,
+    as_json: bool,  # noqa: FBT001  click's way
+    picture: Path | None,
+) -> None:
+    """Processor time per frame, as fast as each can."""
+    path, title = file or _frames(mix, count, assets), file.name if file else mix
+    replay = frames.read(path)
+
+    def told(run: throughput.Run) -> None:
+        console.print(
+            f"round {run.round + 1}: {run.subject:9} {run.us_per_frame:7.2f} us/frame {run.frames_per_s:10,.0f}/s"
+        )
+
+    runs = anyio.run(throughput.compare, subjects.split(","), path, replay, rounds, told)
+    report.throughput(console, title, runs)
+    _tell({"mix": title, "runs": runs, "ratios": _ratios(runs)}, as_json=as_json)
+    if picture is not None:
+        shown = {KINDS[name].title: cost for name, cost in report.costs(runs).items()}
+        picture.write_text(
+            chart.bars(f"Processor time per frame ({title})", "us", shown, KINDS["gateway"].title),
+            encoding="utf-8",
+        )
+
+
+def _ratios(runs: list[throughput.Run]) -> dict[str, throughput.Spread]:
+    names = list(dict.fromkeys(run.subject for run in runs))
+    if "gateway" not in names:
+        return {}
+    return {name: throughput.ratios(runs, "gateway", name) for name in names if name != "gateway"}
+
+
+@main.command("latency")
+@click.option("--rates", default="1000,5000,20000", show_default=True, help="Frames a second.")
+@click.option("--seconds", default=10.0, show_default=True, help="For each.")
+@click.option("--assets", default=200, show_default=True)
+@click.option("--mix", default="venue", show_default=True)
+@click.option("--subjects", default="floor,gateway", show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def latency_command(
+    rates: str,
+    seconds: float,
+    assets: int,
+    mix: str,
+    subjects: str,
+    as_json: bool,  # noqa: FBT001  click's way
+) -> None:
+    """How long a frame is under way, at a pace."""
+    paces = [int(rate) for rate in rates.split(",")]
+    path = _frames(mix, int(max(paces) * seconds), assets)
+    replay = frames.read(path)
+    found = [
+        anyio.run(latency.measure, name, path, replay, rate, seconds)
+        for rate in paces
+        for name in subjects.split(",")
+    ]
+    report.latency(console, found)
+    _tell({"mix": mix, "latency": found}, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What was measured, for people: tables."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.latency import Latency
+from bench.subjects import KINDS
+from bench.throughput import Run, Spread, ratios, spread
+
+TARGETS = {"script": 0.40, "official": 0.25, "fastest": 1.0, "floor": 1.6}
+"""The most of each rival's processor time that the gateway may take (issue 7)."""
+
+
+def costs(runs: Sequence[Run]) -> dict[str, Spread]:
+    """Processor time per frame, by subject."""
+    names = dict.fromkeys(run.subject for run in runs)
+    return {name: spread([run.us_per_frame for run in runs if run.subject == name]) for name in names}
+
+
+def throughput(console: Console, mix: str, runs: list[Run]) -> None:
+    """Each subject, and how the gateway stands to it."""
+    rounds = len({run.round for run in runs})
+    table = Table(title=f"{mix}: {runs[0].frames:,} frames, {rounds} rounds; median (least to most)")
+    table.add_column("subject")
+    for heading in ("us/frame", "frames/s", "peak MB", "gateway takes", "target"):
+        table.add_column(heading, justify="right")
+    for name, cost in costs(runs).items():
+        own = [run for run in runs if run.subject == name]
+        ratio, target = "", ""
+        if name != "gateway" and any(run.subject == "gateway" for run in runs):
+            ratio, target = _shown(ratios(runs, "gateway", name), 2), f"{TARGETS[name]:.2f}"
+        rate = spread([run.frames_per_s for run in own]).median
+        peak = max(run.peak_mb for run in own)
+        table.add_row(KINDS[name].title, _shown(cost, 1), f"{rate:,.0f}", f"{peak:.0f}", ratio, target)
+    console.print(table)
+
+
+def latency(console: Console, found: list[Latency]) -> None:
+    """Each pace, subject by subject."""
+    table = Table(title="from the venue's socket to a subscriber, ms")
+    for heading in ("frames/s", "subject", "p50", "p99", "p99.9", "longest", "core %", "samples"):
+        table.add_column(heading, justify="left" if heading == "subject" else "right")
+    for one in found:
+        times = [f"{value:.2f}" for value in (one.p50_ms, one.p99_ms, one.p999_ms, one.longest_ms)]
+        table.add_row(f"{one.rate:,}", one.subject, *times, f"{one.cpu_percent:.0f}", f"{one.samples:,}")
+    console.print(table)
+
+
+def _shown(value: Spread, digits: int) -> str:
+    return f"{value.median:.{digits}f} ({value.least:.{digits}f} to {value.most:.{digits}f})"
