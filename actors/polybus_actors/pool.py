@@ -22,24 +22,24 @@ from polybus_protocol.assignment import Assignment
 from polybus_protocol.commons import Commons
 from polybus_protocol.describe import describe
 from polybus_protocol.directory import MarketDirectory
-from polybus_protocol.events import Book, ConnectionState, Event, Notice, type_of
+from polybus_protocol.events import Book, ConnectionState, Notice, type_of
 from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.feeds.market import FEED, VENUE
 from polybus_protocol.interest import Interest, Steps
 from polybus_protocol.liveness import Trust
-from polybus_protocol.pair import Pair
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.replies import Missing
 from polybus_protocol.signals import Declined, Doubtful, Live, Orphaned, Overdue, Signal, Tapped
 from polybus_protocol.stream import GapLedger, Stream
-from polybus_protocol.subjects import ids_of, stream_key
 
-from .connection import Carry, Connection, Doubt, Drop, Phase, Retire, Stop
+from .connection import Connection, Doubt, Phase, Retire
 from .mailbox import ActorStopped, Mailbox
 from .outbox import Outbox
 from .pacer import DialPacer
 from .rescuer import Rescuer
+from .roster import Roster
 from .rotation import PutOff, Rotate, Rotator, Step, Swap
+from .stream_maker import StreamMaker
 from .supervisor import Supervisor
 from .tally import Tally
 
@@ -128,8 +128,6 @@ class Pool:
         self.profile = profile
         self.mailbox: Mailbox[Message] = Mailbox()
         self.streams: dict[str, Stream] = {}
-        self.connections: dict[int, Connection] = {}
-        """By number; the one with the negative number carries the same keys as that with the positive."""
         self.commons = Commons(self.feed, prefix, unknown)
         self.overdue: set[str] = set()
         """Keys that were asked for more than once and delivered nothing."""
@@ -145,18 +143,10 @@ class Pool:
         self._system = system
         self._directory = directory
         self._supervisor = supervisor
-        self._prices = prices
-        self._ledger = ledger
-        self._prefix = prefix
         self._on_phase = on_phase
         self._pacer = DialPacer(profile.dial_interval_s)
         self._assignment = Assignment(profile.assets_per_connection)
-        self._incarnations: dict[str, int] = {}
-        self._remembered: set[str] = set()
         self._taps: Mapping[str, Collection[str]] = {}
-        self._leaving: list[Connection] = []
-        self._past = Tally()
-        self._past_events: Counter[str] = Counter()
         self._progress = anyio.Event()
         self._draining = False
         self._tasks: TaskGroup
@@ -169,7 +159,16 @@ class Pool:
             self._give_up,
         )
         has_pairs = self.feed == FEED
-        self._has_twins = has_pairs and profile.twin_connections
+        self._roster = Roster(
+            f"{replica}-{name}",
+            self._new_connection,
+            supervisor,
+            self.checks,
+            has_twins=has_pairs and profile.twin_connections,
+        )
+        self.connections = self._roster.connections
+        """By number; the one with the negative number carries the same keys as that with the positive."""
+        self._maker = StreamMaker(self.feed, profile, prefix, outbox, directory, self.checks, prices, ledger)
         self._rotator = Rotator(
             self.connections, profile.rotate_after_s if has_pairs else 0.0, self.mailbox.put
         )
@@ -203,9 +202,7 @@ class Pool:
         self._draining = True
         self._part(self.streams)
         self._tell_waiters()
-        async with anyio.create_task_group() as tasks:
-            for connection in list(self.connections.values()):
-                tasks.start_soon(self._stop, connection)
+        await self._roster.stop()
 
     def tap(self, taps: Mapping[str, Collection[str]]) -> None:
         """Log each event of these types of these keys, and no other."""
@@ -218,28 +215,22 @@ class Pool:
     def carrier_of(self, key: str) -> Connection | None:
         """The connection that carries a key."""
         number = self._assignment.carrier_of(key)
-        return None if number is None else self._speaker(number)
+        return None if number is None else self._roster.speaker(number)
 
     def tally(self) -> Tally:
         """What the sockets of all connections have brought, of those that are gone too."""
-        return sum((connection.tally for connection in self._all_connections), self._past)
+        return self._roster.tally()
 
     def events(self) -> Counter[str]:
         """Events published so far, by type."""
-        total = self._past_events + self.commons.counts()
+        total = self._roster.events() + self.commons.counts()
         for stream in self.streams.values():
             stream.add_counts(total)
-        for connection in self._all_connections:
-            total += connection.cargo.adopted_events()
         return total
 
     def asset_streams(self) -> Iterator[AssetStream]:
         """The streams that have books."""
         return (stream for stream in self.streams.values() if isinstance(stream, AssetStream))
-
-    @property
-    def _all_connections(self) -> list[Connection]:
-        return [*self.connections.values(), *self._leaving]
 
     def streams_of(self, key: str) -> list[Stream]:
         """The streams that answer a key."""
@@ -325,8 +316,9 @@ class Pool:
 
     async def _add(self, keys: Iterable[str], tasks: TaskGroup, *, remembered: bool) -> None:
         for number, assigned in self._assignment.assign(keys).items():
-            wanted = {key: self._stream_of(key, remembered=remembered) for key in assigned}
-            await self._give(number, wanted, tasks)
+            wanted = {key: self._maker.of_key(key, remembered=remembered) for key in assigned}
+            self.streams |= {key: stream for key, stream in wanted.items() if stream is not None}
+            await self._roster.give(number, wanted, tasks)
 
     async def _remove(self, keys: Iterable[str]) -> None:
         for number, released in self._assignment.release(keys).items():
@@ -335,13 +327,13 @@ class Pool:
             for key in released:
                 self._declined.pop(key, None)
             if number in self._assignment.connections:
-                await self._drop(number, released, "unsubscribed")
+                await self._roster.drop(number, released, "unsubscribed")
             else:
-                await self._dismiss(number, "unsubscribed")
+                await self._roster.dismiss(number, "unsubscribed")
             for key in released:
                 # Its last events are counted: from here on nothing comes for it.
                 if (stream := self.streams.pop(key, None)) is not None:
-                    self._past_events += stream.counts()
+                    self._roster.past_events += stream.counts()
 
     async def _move(self, key: str, tasks: TaskGroup, *, to_new: bool) -> None:
         stream = self.streams.get(key)
@@ -352,79 +344,19 @@ class Pool:
         old, new = moved
         self._part([key])
         if old in self._assignment.connections:
-            await self._drop(old, [key], "resync")
+            await self._roster.drop(old, [key], "resync")
         else:
-            await self._dismiss(old, "resync")
+            await self._roster.dismiss(old, "resync")
         stream.pair = None
-        await self._give(new, {key: stream}, tasks)
-
-    async def _give(self, number: int, wanted: dict[str, Stream | None], tasks: TaskGroup) -> None:
-        numbers = [number, -number] if self._has_twins or -number in self.connections else [number]
-        if len(numbers) == 2:
-            self._pair(wanted, None)
-        for each in numbers:
-            if (connection := self.connections.get(each)) is not None:
-                await connection.mailbox.put(Carry(wanted))
-            else:
-                self._open(each, wanted, tasks)
-
-    def _open(self, number: int, wanted: Mapping[str, Stream | None], tasks: TaskGroup) -> None:
-        connection = self.connections[number] = self._new_connection(number)
-        connection.cargo.take(wanted)
-        tasks.start_soon(self._run, connection)
-
-    async def _drop(self, number: int, keys: list[str], reason: str) -> None:
-        for each in (number, -number):
-            if (connection := self.connections.get(each)) is not None:
-                await connection.mailbox.ask(Drop(keys, reason))
-
-    async def _dismiss(self, number: int, reason: str) -> None:
-        """Close the connections that carry nothing: the venue would sooner or later."""
-        for each in (number, -number):
-            if each in self.connections:
-                await self._let_go(each).mailbox.ask(Stop(reason))
-
-    def _let_go(self, number: int) -> Connection:
-        """A connection is leaving, or has been told to."""
-        connection = self.connections.pop(number)
-        self._leaving.append(connection)
-        self._incarnations[connection.id] = connection.incarnation
-        return connection
+        await self._roster.give(new, {key: stream}, tasks)
 
     async def _doubt(self, streams: Iterable[Stream], reason: str) -> None:
         doubted = set(streams)
-        for number in [number for number in self.connections if number > 0]:
-            connection = self._speaker(number)
-            if connection is None:
-                continue
+        for connection in self._roster.speakers():
             if keys := [key for key, stream in connection.cargo.streams.items() if stream in doubted]:
                 await connection.mailbox.put(Doubt(keys, reason))
 
     # --- two connections with the same keys --------------------------------------------------------
-
-    def _speaker(self, number: int) -> Connection | None:
-        """Of two connections with the same keys the one whose socket is open; the first if both are, or none."""
-        first, second = self.connections.get(number), self.connections.get(-number)
-        if second is not None and second.stands and (first is None or not first.stands):
-            return second
-        return first
-
-    def _pair(self, wanted: Mapping[str, Stream | None], leader: Connection | None) -> None:
-        """Streams are going to have two carriers; some may have one already."""
-        for key, stream in wanted.items():
-            if stream is None:
-                continue
-            if stream.pair is None:
-                has_asked = leader is not None and leader.has_asked_for(key)
-                name = leader.name if leader is not None and has_asked else None
-                stream.pair = Pair(
-                    self.checks,
-                    has_snapshot=isinstance(stream, AssetStream),
-                    leader=name if stream.live and isinstance(stream, AssetStream) else None,
-                )
-                if name is not None:
-                    stream.pair.join(name, anyio.current_time())
-            stream.pair.lasting = True
 
     def _part(self, keys: Iterable[str]) -> None:
         """These streams end, and whichever of two carriers is told last must not bring them to life again."""
@@ -442,32 +374,32 @@ class Pool:
         self.checks["rotations"] += 1
         if -number not in self.connections:
             wanted = self._streams_on(number)
-            self._pair(wanted, old)
-            self._open(-number, wanted, tasks)
+            self._roster.pair(wanted, old)
+            self._roster.open(-number, wanted, tasks)
         self._rotator.begun(number)
 
     async def _swap(self, number: int, tasks: TaskGroup) -> None:
         old, new = self.connections.get(number), self.connections.get(-number)
         if old is None or new is None or not await old.mailbox.ask(Retire(new)):
             return  # what has changed since it looked ready is seen by the next look
-        self._let_go(number)
+        self._roster.let_go(number)
         self.connections[number] = self.connections.pop(-number)
         self._rotator.ended(number)
         self.checks["rotations_done"] += 1
-        if self._has_twins:
-            self._open(-number, self._streams_on(number), tasks)
+        if self._roster.has_twins:
+            self._roster.open(-number, self._streams_on(number), tasks)
         else:
-            self._unpair(number)
+            self._roster.unpair(self._streams_on(number).values())
 
     async def _put_off(self, number: int) -> None:
         old, new = self.connections.get(number), self.connections.get(-number)
         if old is None or new is None:
             return
-        if not self._has_twins:
+        if not self._roster.has_twins:
             if not await new.mailbox.ask(Retire(old)):
                 return
-            self._let_go(-number)
-            self._unpair(number)
+            self._roster.let_go(-number)
+            self._roster.unpair(self._streams_on(number).values())
         self._rotator.ended(number)
         self.checks["rotations_put_off"] += 1
 
@@ -475,65 +407,14 @@ class Pool:
         carried = self._assignment.connections[number]
         return {key: stream for key, stream in self.streams.items() if key in carried}
 
-    def _unpair(self, number: int) -> None:
-        """One carrier is enough again."""
-        for stream in self._streams_on(number).values():
-            if stream is not None and stream.pair is not None:
-                stream.pair.lasting = False
-                if stream.pair.is_over:
-                    stream.pair = None
-
-    def _stream_of(self, key: str, *, remembered: bool) -> Stream | None:
-        """The stream that a key is; None where streams open with their first event."""
-        if self.feed != FEED:
-            if remembered:
-                self._remembered.add(key)
-            return None
-        stream: Stream
-        if key == VENUE:
-            stream = Stream(
-                FEED, "market", (None, None), remembered=remembered, prefix=self._prefix, ledger=self._ledger
-            )
-        else:
-            stream = AssetStream(
-                self._directory.market_of(key),
-                key,
-                self.profile.budgets,
-                self.checks,
-                remembered=remembered,
-                prefix=self._prefix,
-                ledger=self._ledger,
-            )
-        self.streams[key] = stream
-        if remembered:
-            self._outbox.put(stream.interrupt("restart", time.time_ns()))
-        return stream
-
-    def _open_stream(self, wanted: Collection[str], event: Event) -> Stream:
-        """A stream for an event that answers some keys; that of a price may be there, if another feed brings it."""
-        ids = ids_of(event)
-        key = stream_key(event.family, *ids, prefix=self._prefix)
-        stream = self._prices.get(key)
-        if stream is None:
-            remembered = not self._remembered.isdisjoint(wanted)
-            stream = Stream(
-                self.feed, event.family, ids, remembered=remembered, prefix=self._prefix, ledger=self._ledger
-            )
-            if event.family == "price":
-                self._prices[key] = stream
-        return stream
-
     # --- connections -------------------------------------------------------------------------------
 
-    def _new_connection(self, number: int) -> Connection:
-        id_, other = f"{self._replica}-{self.name}-{abs(number)}", self.connections.get(-number)
-        if other is not None and other.id == id_:
-            id_ += "b"
+    def _new_connection(self, id_: str, incarnation: int) -> Connection:
         connection = Connection(
             id_,
             self.profile,
             self._make_dialect(),
-            self._open_stream,
+            self._maker.of_event,
             self._outbox,
             self._pacer,
             self.commons,
@@ -541,30 +422,10 @@ class Pool:
             self.checks,
             on_signals=self._heed,
             on_phase=self._report,
-            # A number may be used again; its incarnations go on counting, so that each socket has one name.
-            incarnation=self._incarnations.get(id_, 0),
+            incarnation=incarnation,
         )
         connection.cargo.taps = self._taps.keys()
         return connection
-
-    async def _run(self, connection: Connection) -> None:
-        try:
-            await self._supervisor.supervise(connection.id, connection.run)
-        finally:
-            await connection.close()
-            self._past += connection.tally
-            self._past_events += connection.cargo.adopted_events()
-            if connection in self._leaving:
-                self._leaving.remove(connection)
-            for number in [number for number, each in self.connections.items() if each is connection]:
-                del self.connections[number]
-
-    async def _stop(self, connection: Connection) -> None:
-        try:
-            await connection.mailbox.ask(Stop("shutdown"))
-            await connection.stopped.wait()
-        except ActorStopped:
-            pass
 
     def _heed(self, signals: list[Signal]) -> None:
         for signal in signals:
