@@ -35,12 +35,14 @@ class Witness:
     async def listen(self) -> None:
         """Take in what comes until cancelled, or the venue would think us slow."""
         self._is_listening = True
+        texts, looked_at = self._client.texts, 0
         while not self._client.cut:
             await self._client.receive()
-            # The sports server asks who is still there, and hangs up on who is not.
-            while "ping" in self._client.texts:
-                self._client.texts.remove("ping")
+            # The sports server asks who is still there, and hangs up on who is not.  Only what is new is looked at:
+            # in a long soak there is much of it.
+            for _ in range(texts[looked_at:].count("ping")):
                 await self._client.say("pong")
+            looked_at = len(texts)
 
     async def facts(self) -> dict[str, list[Fact]]:
         """All that it was told, in order, by stream; waits for what the venue has written to it."""
