@@ -122,5 +122,16 @@ def latency_command(
     _tell({"mix": mix, "latency": found}, as_json=as_json)
 
 
+@main.command("profile")
+@click.option("--count", default=200_000, show_default=True, help="Frames to take while somebody looks.")
+@click.option("--assets", default=200, show_default=True)
+@click.option("--mix", default="changes", show_default=True)
+@click.argument("picture", type=click.Path(path_type=Path))
+def profile_command(count: int, assets: int, mix: str, picture: Path) -> None:
+    """Where the time goes: a flame graph (SVG), or with `.txt` the stacks and how often each was seen."""
+    path = _frames(mix, count, assets)
+    anyio.run(throughput.profile, path, frames.read(path), picture)
+
+
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
 """Processor time per frame: each subject takes the same frames, as fast as it can, one after the other."""
 
+import signal
 import statistics
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import msgspec
 from bench import machine
 from bench.frames import Replay
 from bench.listener import Listener
-from bench.subjects import KINDS, Kind, Line, Subject, Unfair, running, started
+from bench.subjects import KINDS, ROOT, Kind, Line, Subject, Unfair, running, started
 from polybus_services.nats_server import nats_server
 
 WARMED_UP_AFTER = 2_000
@@ -105,6 +106,28 @@ async def _measure(bench: Bench, subject: Subject, listener: Listener, replay: R
     return Run(
         subject.kind.name, number, measured, spent / 1e3 / measured, measured / seconds, round(peak / 1024, 1)
     )
+
+
+async def profile(frames: Path, replay: Replay, picture: Path) -> None:
+    """Let py-spy look at the gateway while it takes the frames, and draw where the time went."""
+    _, others = machine.cores()
+    async with ready(frames) as bench:
+        listener = Listener(bench.nats)
+        async with running(
+            KINDS["gateway"], bench.feed, bench.nats, list(replay.markets), bench.scratch
+        ) as subject:
+            await mark(bench, listener)
+            form = ["--format", "raw"] if picture.suffix == ".txt" else ["--format", "flamegraph"]
+            command = [str(ROOT / ".bench/bin/py-spy"), "record", "--pid", str(subject.pid), "--rate", "500"]
+            command += ["--duration", "3600", "--function", "--output", str(picture), *form]
+            spy = await anyio.open_process(command, stdin=None, stdout=None)
+            machine.pin(spy.pid, others)
+            await anyio.sleep(1)  # it has no way to say that it has begun
+            connections = (await bench.pump.ask(first=0, last=len(replay.frames)))["connections"]
+            await anyio.to_thread.run_sync(listener.wait, connections, COMES_OUT_WITHIN_S)
+            spy.send_signal(signal.SIGINT)  # which has it write what it saw
+            await spy.wait()
+        listener.close()
 
 
 async def compare(
