@@ -29,7 +29,7 @@ from nats.aio.msg import Msg
 from polybus_protocol.stream import Publication, Stream
 
 from .delivery import Recording
-from .edges import dismiss, drop_unwritten, give_up_when_unread
+from .edges import dismiss, drop_unwritten, give_up_when_unread, write
 from .lane import Acked
 from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words
 from .outbox import Outbox
@@ -98,7 +98,8 @@ class Bus:
         self._lanes = [recording for recording in recordings.values() if isinstance(recording, Acked)]
         self._wake = anyio.Event()
         self._closed = anyio.Event()
-        self._unconfirmed: deque[tuple[int, list[Publication]]] = deque()
+        self._unconfirmed: deque[tuple[int, list[Publication], int]] = deque()
+        """What is not known to have arrived: the marker that will confirm it, publications, and their payload bytes."""
         self._in_flight = 0
         """Payload bytes of what is unconfirmed."""
         self._marker = 0
@@ -192,37 +193,39 @@ class Bus:
         """Hand a batch over; whatever happens on the way, each of it is handed over, put back or lost."""
         if not batch:
             return
-        # Under number n stands what the marker n will confirm.  A publication stands there before it is
-        # handed over, because nats-py may wait in there, and the connection may break meanwhile.
-        handed: list[Publication] = []
-        begun = time.time_ns()
-        entry = (self._marker + 1, handed)
-        self._unconfirmed.append(entry)
-        recordings, limit, now = self._recordings, client.max_payload, anyio.current_time()
+        if not client.is_connected:
+            self._outbox.put_back(batch)
+            return
+        begun, now = time.time_ns(), anyio.current_time()
+        recordings, limit = self._recordings, client.max_payload
+        commands: list[bytes] = []
+        handed, size = batch, 0
+        for at, publication in enumerate(batch):
+            payload, reply = publication.payload, ""
+            if len(payload) > limit:
+                # Its gap comes first in what is taken next, before what comes after it.
+                handed = batch[:at]
+                self._lose_large(publication)
+                self._outbox.put_back(batch[at + 1 :])
+                break
+            size += len(payload)
+            recording = recordings.get(publication.stream.family)
+            if recording is not None and (number := recording.hand(publication, now)):
+                reply = f"{self._inbox}.{recording.family}.{number}"
+            commands += (f"PUB {publication.subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n")
+        # Under number n stands what the marker n will confirm.  A batch stands there before it is handed over,
+        # because nats-py may wait in there, and the connection may break meanwhile.
+        self._unconfirmed.append((self._marker + 1, handed, size))
+        self._in_flight += size
         try:
-            for publication in batch:
-                if not self._unconfirmed or self._unconfirmed[-1] is not entry:
-                    break  # the connection broke: what comes now may go out over another one
-                handed.append(publication)
-                if len(publication.payload) > limit:
-                    raise nats.errors.MaxPayloadError
-                reply, recording = "", recordings.get(publication.stream.family)
-                if recording is not None and (number := recording.hand(publication, now)):
-                    reply = f"{self._inbox}.{recording.family}.{number}"
-                await client.publish(publication.subject, publication.payload, reply)
-        except nats.errors.MaxPayloadError:
-            self._lose_large(handed.pop())
-            del batch[len(handed)]
+            await write(client, commands, len(handed), size)
         except (nats.errors.Error, OSError) as error:
-            handed.pop()
+            # How much of it went out is not known: it is lost when the connection breaks.
             self._said = words(error)
             await anyio.sleep(RECONNECT_WAIT_S)
         finally:
-            self._outbox.put_back(batch[len(handed) :])
             self.published += len(handed)
             self.on_published(handed, begun)
-            if self._unconfirmed and self._unconfirmed[-1] is entry:
-                self._in_flight += _size(handed)
         # nats-py swallows a cancellation that reaches it while it waits; this is where it takes effect.
         await anyio.lowlevel.checkpoint()
 
@@ -232,7 +235,7 @@ class Bus:
             if not (shipments := lane.due() if lane.is_due else []):
                 continue
             # Nothing in here is lost at a break; the marker is for whoever watches over the peer.
-            entry: tuple[int, list[Publication]] = (self._marker + 1, [])
+            entry: tuple[int, list[Publication], int] = (self._marker + 1, [], 0)
             self._unconfirmed.append(entry)
             try:
                 while shipments and self._unconfirmed and self._unconfirmed[-1] is entry:
@@ -273,7 +276,7 @@ class Bus:
         number = int(text)
         if who == MARKER:
             while self._unconfirmed and self._unconfirmed[0][0] <= number:
-                self._in_flight -= _size(self._unconfirmed.popleft()[1])
+                self._in_flight -= self._unconfirmed.popleft()[2]
             self._is_marked = False
             self._progress += 1
         else:
@@ -306,7 +309,7 @@ class Bus:
     def _break(self) -> None:
         """The connection is gone: what neither a marker nor an ack has confirmed may have reached nobody."""
         unconfirmed = {
-            id(publication): publication for _, batch in self._unconfirmed for publication in batch
+            id(publication): publication for _, batch, _ in self._unconfirmed for publication in batch
         }
         for recording in self._recordings.values():
             unconfirmed |= {id(publication): publication for publication in recording.break_off()}
@@ -395,7 +398,3 @@ class Bus:
 
 def _nothing(_batch: list[Publication], _begun: int) -> None:
     pass
-
-
-def _size(publications: list[Publication]) -> int:
-    return sum([len(publication.payload) for publication in publications])

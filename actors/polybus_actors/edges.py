@@ -20,6 +20,21 @@ def give_up_when_unread(client: Client) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1000))
 
 
+async def write(client: Client, commands: list[bytes], messages: int, payload_bytes: int) -> None:
+    """Hand over many messages at once, each a `PUB` line, its payload and a line's end: nats-py has no way but one at a time.
+
+    That one looks at each subject, whose characters our subjects cannot have, and goes through two coroutines and three
+    copies of the payload: 1.8 us a message where this takes 0.3.  Its accounts of what is pending are kept, and so is
+    its waiting where that is too much.
+    """
+    client.stats["out_msgs"] += messages
+    client.stats["out_bytes"] += payload_bytes
+    await client._send_command(b"".join(commands))  # noqa: SLF001  there is no public way
+    queue = client._flush_queue  # noqa: SLF001
+    if queue is not None and queue.empty():
+        await client._flush_pending()  # noqa: SLF001
+
+
 def drop_unwritten(client: Client) -> None:
     """Forget what nats-py has not written yet: it would write it over the next connection, before our gaps."""
     client._pending, client._pending_data_size = [], 0  # noqa: SLF001  there is no public way

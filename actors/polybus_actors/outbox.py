@@ -105,7 +105,12 @@ class Outbox:
             if not lane.is_there:
                 taken += lane.drain()
         queue = self._queue
-        for _ in range(min(limit, len(queue))):
+        if len(queue) <= limit:
+            taken += queue
+            queue.clear()
+            self._bytes = 0
+            return taken
+        for _ in range(limit):
             publication = queue.popleft()
             self._bytes -= len(publication.payload)
             taken.append(publication)
