@@ -123,8 +123,8 @@ async def profile(frames: Path, replay: Replay, picture: Path) -> None:
             spy = await anyio.open_process(command, stdin=None, stdout=None)
             machine.pin(spy.pid, others)
             await anyio.sleep(1)  # it has no way to say that it has begun
-            connections = (await bench.pump.ask(first=0, last=len(replay.frames)))["connections"]
-            await anyio.to_thread.run_sync(listener.wait, connections, COMES_OUT_WITHIN_S)
+            pumped = await bench.pump.ask(first=0, last=len(replay.frames))
+            await anyio.to_thread.run_sync(listener.wait, int(str(pumped["connections"])), COMES_OUT_WITHIN_S)
             spy.send_signal(signal.SIGINT)  # which has it write what it saw
             await spy.wait()
         listener.close()

@@ -87,9 +87,11 @@ class AssetStream(Stream):
             Why the book cannot be believed from here on; None as a rule.
         """
         kind = event.__class__
-        if kind is not PriceChange:
-            self.facts.learn(event)
         try:
+            if kind is PriceChange:
+                self.book.follow(event)  # type: ignore[arg-type]  # looked at a line above
+                return None
+            self.facts.learn(event)
             self.book.take(event)
         except BadLevel as error:
             return Doubt("undecodable_frame", str(error))

@@ -15,8 +15,6 @@ from .book_hash import level_json
 from .events import Book, Event, Gap, Level, PriceChange, TickSizeChange
 
 _PRICE = re.compile(r"([0-9]{0,3})(?:\.([0-9]{0,9}))?")
-_SIZE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
-_PLAIN_SIZE = re.compile(r"[1-9][0-9]*(?:\.[0-9]*)?").fullmatch
 
 BILLIONTH = 9
 """Digits after the point that a price may have: the finest tick on record has four (changelog of the venue)."""
@@ -82,8 +80,7 @@ class Side:
         """A level's new total; zero removes it."""
         key, price = _known.get(price) or _learn(price)
         self._texts.pop(key, None)
-        # Most sizes are plain numbers, for which this is the shortest way.
-        if _PLAIN_SIZE(size) is None and _is_zero(size):
+        if _is_zero(size):
             if self.levels.pop(key, None) is not None:
                 del self.keys[bisect_left(self.keys, key)]
             return
@@ -182,17 +179,49 @@ class OrderBook:
             BadLevel: a level cannot be read; the book is empty then, until the next snapshot.
         """
         kind = event.__class__
-        try:
-            if kind is PriceChange:
-                if self.is_live:
-                    self._apply(event)  # type: ignore[arg-type]  # looked at a line above
-            elif kind is Book:
+        if kind is PriceChange:
+            self.follow(event)  # type: ignore[arg-type]  # looked at a line above
+        elif kind is Book:
+            try:
                 self._replace(event)  # type: ignore[arg-type]
-            elif kind is TickSizeChange or (isinstance(event, Gap) and event.closed_by is None):
+            except BadLevel:
                 self.clear()
+                raise
+        elif kind is TickSizeChange or (isinstance(event, Gap) and event.closed_by is None):
+            self.clear()
+
+    def follow(self, event: PriceChange) -> None:
+        """Take in changes: what `take` does with nearly all that comes, without asking what it is.
+
+        Raises:
+            BadLevel: see `take`.
+        """
+        time, changes = event.source_time, event.changes
+        if not self.is_live or not changes:
+            return
+        if time is not None and self.source_time is not None and time < self.source_time:
+            # What the snapshot already holds must not undo it (undocumented; the cautious reading).
+            self.stale += len(changes)
+            return
+        try:
+            for change in changes:
+                side = change.side
+                if side == "BUY":
+                    self.bid_side.put(change.price, change.size)
+                elif side == "SELL":
+                    self.ask_side.put(change.price, change.size)
+                else:
+                    raise BadLevel(f"{side[:40]!r} is no side: BUY or SELL")
+            # Which book an entry describes when there are several is not known, so only the last one counts.
+            last = changes[-1]
+            is_top = self._is_top(last.best_bid, last.best_ask)
         except BadLevel:
             self.clear()
             raise
+        self.version += 1
+        self.changes += 1
+        self.source_time, self.hash = time, last.hash
+        self.top_misses = 0 if is_top else self.top_misses + 1
 
     def clear(self) -> None:
         """Nothing is known any more."""
@@ -256,32 +285,6 @@ class OrderBook:
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
 
-    def _apply(self, event: PriceChange) -> None:
-        time = event.source_time
-        if time is not None and self.source_time is not None and time < self.source_time:
-            # What the snapshot already holds must not undo it (undocumented; the cautious reading).
-            self.stale += len(event.changes)
-            return
-        if not event.changes:
-            return
-        bids, asks = self.bid_side, self.ask_side
-        for change in event.changes:
-            if change.side == "BUY":
-                bids.put(change.price, change.size)
-            elif change.side == "SELL":
-                asks.put(change.price, change.size)
-            else:
-                raise BadLevel(f"{change.side[:40]!r} is no side: BUY or SELL")
-        self.version += 1
-        self.changes += 1
-        # Which book an entry describes when there are several is not known, so only the last one counts.
-        last = event.changes[-1]
-        self.source_time, self.hash = time, last.hash
-        if self._is_top(last.best_bid, last.best_ask):
-            self.top_misses = 0
-        else:
-            self.top_misses += 1
-
     def _is_top(self, best_bid: str | None, best_ask: str | None) -> bool:
         """Whether these are our best prices; what is not told cannot be wrong, and 0 and 1 mean none."""
         bids, asks = self.bid_side.keys, self.ask_side.keys
@@ -296,7 +299,8 @@ class OrderBook:
 
 
 def _is_zero(size: str) -> bool:
-    if _SIZE.fullmatch(size) is None:
+    # Digits, at most one point: half as long as a regular expression takes, on the hot path.
+    if not (size.isascii() and size.replace(".", "", 1).isdecimal()):
         raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
     return not size.strip("0.")
 

@@ -179,9 +179,7 @@ class Session:
         watch = self._watch
         watch.frame_at = now
         if not frame.startswith((b"{", b"[")):
-            frame = frame.strip()
-            if not frame.startswith((b"{", b"[")):
-                return self._receive_word(frame, now, time)
+            return self._receive_word(frame.strip(), now, time)
         self.frames += 1
         if frame == self._last_frame and b'hash":' in frame:
             # Content hash and time are the same, back to back: it was said twice, not done twice.
@@ -190,7 +188,7 @@ class Session:
         self._last_frame = frame
 
         publications: list[Publication] = []
-        streams, taps, connection = self.streams, self.cargo.taps, self._connection
+        streams, taps, connection, has_data = self.streams, self.cargo.taps, self._connection, False
         for key, event in self._dialect.read(frame):
             if key is None:
                 publications += self._publish_shared(event, now, time)
@@ -204,11 +202,13 @@ class Session:
             if not stream.live or (event.__class__ is Book and key in self._waits):
                 publications += self._begin(key, stream, event, time)
             publications.append(stream.publish(event, time, connection))
-            watch.has_data, watch.data_at = True, now
+            has_data = True
             if key in taps and key in streams:
                 self._signals.append(Tapped((key,), event))
             if isinstance(stream, AssetStream) and (doubt := stream.absorb(event)) is not None:
                 publications += self.resync([key], doubt.reason, now, time, doubt.detail)
+        if has_data:
+            watch.has_data, watch.data_at = True, now
         return publications
 
     def witnessed(self, key: str, book: Book, now: float, time: int) -> list[Publication]:
@@ -401,6 +401,8 @@ class Session:
     # --- beside the hot path -----------------------------------------------------------------------
 
     def _receive_word(self, frame: bytes, now: float, time: int) -> list[Publication]:
+        if frame.startswith((b"{", b"[")):
+            return self.receive(frame, now, time)  # there were blanks around it
         meaning = self._dialect.words.get(frame)
         if meaning is Word.PING:
             self._voice.say("pong" if frame.islower() else "PONG")
