@@ -48,6 +48,8 @@ class GapLedger:
         """By what closed them."""
         self.open = 0
         """Streams whose gap is open now."""
+        self.last_ended_epoch = 0
+        """The highest epoch in which a stream ended: it may come back before the clock has passed that."""
 
 
 class Channel:
@@ -207,7 +209,7 @@ class Stream:
         if self.owed is not None:
             return self._break(self.owed, received_time, None, connection)
         if self.epoch == 0:
-            self.epoch = max(1, received_time // NS_PER_MS)
+            self.epoch = self._next_epoch(received_time)
         return []
 
     def interrupt(
@@ -253,8 +255,7 @@ class Stream:
     def _break(self, reason: str, now: int, detail: str | None, connection: str | None) -> list[Publication]:
         last = (self.epoch or None, self.seq or None, self.last_data_time)
         gap = self._new_gap(reason, detail, last)
-        # Milliseconds make an epoch number that rises over restarts with nothing to remember.
-        self.epoch = max(self.epoch + 1, now // NS_PER_MS)
+        self.epoch = self._next_epoch(now)
         self.seq = self._gap_seq = 1
         self.live = False
         self.owed = reason if self._is_incomplete else None
@@ -267,7 +268,13 @@ class Stream:
             self._settle(reason)
         return [publication]
 
+    def _next_epoch(self, now: int) -> int:
+        # Milliseconds make a number that rises over restarts with nothing to remember.
+        return max((self.epoch or self._ledger.last_ended_epoch) + 1, now // NS_PER_MS)
+
     def _settle(self, by: str) -> None:
+        if by in ENDINGS:
+            self._ledger.last_ended_epoch = max(self._ledger.last_ended_epoch, self.epoch)
         self._opened = None
         self._ledger.open -= 1
         self._ledger.closed[by] += 1

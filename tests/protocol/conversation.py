@@ -18,7 +18,7 @@ from polybus_protocol.feeds.market import VENUE, MarketDialect
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.session import Session
 from polybus_protocol.signals import Signal
-from polybus_protocol.stream import Publication, Stream
+from polybus_protocol.stream import GapLedger, Publication, Stream
 from polybus_protocol.subjects import ids_of, stream_key, subject_for
 
 M, N = "0x" + "a1" * 32, "0x" + "b2" * 32
@@ -200,6 +200,7 @@ class FeedConversation(Conversation):
         self.commons = Commons(feed)
         self.directory = MarketDirectory()
         self.everything, self.closings, self.checks = [], [], Counter()
+        self.ledger = GapLedger()
         self.now = 0.0
         self.incarnation = 0
         self.reconnects()
@@ -208,11 +209,14 @@ class FeedConversation(Conversation):
         assert wanted
         assert set(wanted) <= set(self.cargo.keys)
         if event.family != "price":
-            return Stream(self.feed, event.family, ids_of(event), remembered=self.remembered)
+            return self._new_stream(event)
         key = stream_key("price", *ids_of(event))
         if key not in self.prices:
-            self.prices[key] = Stream(self.feed, "price", ids_of(event), remembered=self.remembered)
+            self.prices[key] = self._new_stream(event)
         return self.prices[key]
+
+    def _new_stream(self, event: Event) -> Stream:
+        return Stream(self.feed, event.family, ids_of(event), remembered=self.remembered, ledger=self.ledger)
 
     def reconnects(self) -> None:
         """Go on with a new session over the same cargo, and ask for all of it."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_protocol.events import AnyEvent, Book, Gap, LastTradePrice, Unknown, decode_event
-from polybus_protocol.stream import Publication, Stream
+from polybus_protocol.stream import GapLedger, Publication, Stream
 
 from .conversation import M1, START, M
 
@@ -134,6 +134,22 @@ def test_a_remembered_stream_never_begins_without_its_gap(market: str | None) ->
     known = Stream("market", "market", (M, M1), remembered=True)
     assert [publication.subject for publication in known.interrupt("restart", NOW)] == [gap.subject]
     assert len(heard(known, NOW + MS)) == 2
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+@pytest.mark.parametrize("later_ms", [0, 1, -3_600_000])
+def test_a_stream_that_comes_back_begins_in_a_later_epoch(later_ms: int, remembered: bool) -> None:
+    """However soon that is, and wherever the clock was set meanwhile."""
+    ledger = GapLedger()
+    before = Stream("market", "market", (None, M1), ledger=ledger)
+    for reason in ("resync", "frozen", "unsubscribed"):
+        heard(before)
+        before.interrupt(reason, NOW)
+
+    after = Stream("market", "market", (None, M1), remembered=remembered, ledger=ledger)
+    first, *_ = heard(after, NOW + later_ms * MS)
+    assert first.epoch > before.epoch
+    assert first.seq == 1
 
 
 def test_the_prefix_is_that_of_all_subjects() -> None:
