@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit check image soak booksoak bench bench-latency bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit check docs image soak booksoak bench bench-latency bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -52,9 +52,13 @@ unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@$(BIN)/pytest --quiet -n 3 --dist loadfile $(or $(ARGS),--ignore=tests/protocol)
 
 check: setup  ## deploy/ against Kubernetes' schemas, checkov, hadolint and others
-	@scripts/check
+	@scripts/tools check
 	@echo "== deploy"
 	@POLYBUS_CHECK=.check/bin $(BIN)/pytest --quiet tests/deploy
+
+docs: setup  ## build the pages in docs/ as a site, in build/site
+	@scripts/tools docs
+	@.docs/bin/zensical build --clean --strict
 
 image: setup  ## build the image and try it, where there is a builder
 	@scripts/image-test
@@ -85,12 +89,13 @@ format: setup  ## lay the code out, and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
 
-contract: setup  ## write contract/, what consumers rely on, from the code
+contract: setup  ## write contract/, and its pages in docs/, from the code
 	@$(BIN)/polybus contract --prefix polymarket.v1 --out contract
+	@$(BIN)/polybus contract --prefix polymarket.v1 --pages docs
 
 lock: setup  ## pin the newest dependencies, with hashes, in requirements.lock
 	@scripts/lock
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf .venv .setup.log .check .check.log .bench .bench.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .setup.log .check .check.log .docs .docs.log .cache .bench .bench.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find protocol actors services bench tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,4 @@
-"""Actors: each owns one thing (a socket, the NATS client, the subscriptions) and has one bounded mailbox."""
+"""Actors: each owns one thing (a socket, the NATS client, the subscriptions) and has one bounded mailbox.
+
+All names in here are internal: they change without notice.
+"""

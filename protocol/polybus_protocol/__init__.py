@@ -8,6 +8,8 @@ For those who only want to parse, four functions are enough:
 
 Everything that can be decided without I/O is decided in this package; nothing in it reads a clock,
 opens a socket or starts a task.
+
+Public are the names in `__all__`, and those of `polybus_protocol.contract`; all other modules are internal.
 """
 
 from .door import decode

@@ -37,6 +37,8 @@ from polybus_protocol.replies import (
 from polybus_protocol.subjects import PREFIX, control_subject
 from polybus_services.replay import Events, Recorded, Start, last_of_each, replay
 
+__all__ = ["ClientError", "ControlClient", "NatsUnreachable", "NoGateway", "NotPermitted", "ServiceRefused"]
+
 ANSWER_WITHIN_S = 5.0
 """Seconds a gateway may take to answer, besides what the request itself tells it to wait.  It takes 1 ms; a busy
 one that has 10,000 assets to look at takes longer."""

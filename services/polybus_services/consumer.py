@@ -35,6 +35,8 @@ from polybus_services.client import (
 from polybus_services.local_book import LocalBook, TrustChanged
 from polybus_services.replay import Events, Start, replay
 
+__all__ = ["Followed", "Polybus", "connect"]
+
 QUEUED = 256
 """Messages between NATS and who iterates.  When full, they wait in nats-py; what that drops in the end (beyond 512 Ki
 messages of a subject) shows as a jump, and the book is asked for anew."""

@@ -14,6 +14,8 @@ from polybus_protocol.events import GAP_REASONS, AnyEvent, Book, Gap, LastBook, 
 from polybus_protocol.replies import BookReply
 from polybus_services.order import LOST_ON_THE_WAY, Place, Track
 
+__all__ = ["LocalBook", "TrustChanged"]
+
 HELD = 1_000
 """Events held of an asset while its place is not known: seconds of the busiest one, for an answer that takes
 milliseconds.  When full, the oldest goes; an answer that is older than what is left helps nobody, and the next is

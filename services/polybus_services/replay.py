@@ -32,6 +32,22 @@ from polybus_actors.streams import PLANS, StreamsSettings, plan_of, stream_name
 from polybus_protocol.events import AnyEvent, decode_event
 from polybus_protocol.subjects import PREFIX
 
+__all__ = [
+    "Events",
+    "NotRecorded",
+    "Recorded",
+    "Start",
+    "ago",
+    "at",
+    "first",
+    "last_of_each",
+    "last_per_subject",
+    "live",
+    "replay",
+    "since",
+    "stream_of",
+]
+
 API_TIMEOUT_S = 5.0
 """Seconds JetStream may take to make a consumer."""
 

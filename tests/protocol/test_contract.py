@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from typing import Any, get_args
 
 import jsonschema_rs
@@ -10,9 +11,9 @@ import pytest
 
 from polybus_protocol import PREFIX, ControlError, Gap, decode, encode_event, subject_for, type_of
 from polybus_protocol.asking import ASKING
-from polybus_protocol.contract import VERSION, asyncapi, breaking_changes, files, words
+from polybus_protocol.contract import VERSION, asyncapi, breaking_changes, files, pages, words
 from polybus_protocol.contract.schemas import reachable
-from polybus_protocol.control import REQUESTS, parse_request
+from polybus_protocol.control import REQUESTS, VERBS, parse_request
 from polybus_protocol.door import DIALECTS
 from polybus_protocol.events import AnyEvent
 from polybus_protocol.replies import REPLIES, ErrorReply
@@ -45,6 +46,27 @@ def test_it_is_made_from_the_code() -> None:
     }
     differ = sorted(path for path in made.keys() | there.keys() if made.get(path) != there.get(path))
     assert not differ, f"run `make contract`, and remove what it no longer writes: {differ}"
+
+
+@pytest.mark.parametrize("name", ["events.md", "verbs.md"])
+def test_its_pages_are_made_from_the_code(name: str) -> None:
+    """What is committed for people is what the code makes."""
+    there = (CONTRACT.parent / "docs" / name).read_text(encoding="utf-8")
+    assert pages(asyncapi())[name] == there, "run `make contract`"
+
+
+def test_its_pages_name_everything() -> None:
+    """Each event, verb and struct has a heading, each subject and field a row, and what can be pasted is understood."""
+    made = pages(asyncapi())
+    text = "\n".join(made.values())
+    for channel in document()["channels"].values():
+        assert channel["address"] is None or channel["address"] in text
+    for name, struct in document()["components"]["schemas"].items():
+        assert all(f"| `{field}` |" in text for field in struct.get("properties", {})), name
+    pasted = re.findall(r"^nats req polymarket\.v1\.control\.(\w+) '(.+)'$", made["verbs.md"], re.MULTILINE)
+    assert sorted(verb for verb, _ in pasted) == sorted(VERBS)
+    for verb, request in pasted:
+        msgspec.json.decode(request, type=REQUESTS[verb])
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)

@@ -1,9 +1,9 @@
-"""The README: every snippet in it is run, and every table compared with the code.
+"""The README and the pages in docs/: every snippet is run, and every table compared with the code.
 
 Snippets are told apart by their language.  JSON ones have a comment above them that says what they are an example of.
 Addresses are moved to those of a scene set up for it; nothing else is changed.
 
-- `python`: run as a program; one that goes on for ever has to print three lines.
+- `python`: run as a program; one that goes on for ever has to print three lines, and tests in it have to pass.
 - `sh`: `polybus` is run, `run` and `simulate` until they are ready; `nats` and `curl` are sent as the same subject or
   path with the same payload; `make` is asked what it would do (this test is run by one of them).
 - `toml`: read as the configuration.
@@ -49,7 +49,9 @@ from .test_examples import example
 
 pytestmark = pytest.mark.anyio
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+TEXT = "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 ANSWER_WITHIN_S = 10.0
 
@@ -61,26 +63,32 @@ class Snippet(msgspec.Struct):
     about: str
     """What the comment above it says."""
     text: str
+    page: str
     line: int
 
     def __str__(self) -> str:
-        return f"line {self.line}"
+        return f"{self.page}:{self.line}"
 
 
-def snippets() -> list[Snippet]:
-    """All of them, in order."""
+def snippets(page: Path) -> list[Snippet]:
+    """Those of a page, in order."""
+    text = page.read_text(encoding="utf-8")
     block = re.compile(
         r"(?:<!-- (?P<about>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)\n```", re.DOTALL
     )
     return [
         Snippet(
-            match["language"], match["about"] or "", match["text"], README.count("\n", 0, match.start("text"))
+            match["language"],
+            match["about"] or "",
+            match["text"],
+            page.name,
+            text.count("\n", 0, match.start("text")),
         )
-        for match in block.finditer(README)
+        for match in block.finditer(text)
     ]
 
 
-SNIPPETS = snippets()
+SNIPPETS = [snippet for page in PAGES for snippet in snippets(page)]
 
 
 def of(language: str) -> list[Snippet]:
@@ -91,8 +99,8 @@ def of(language: str) -> list[Snippet]:
 def table(*header: str) -> list[list[str]]:
     """The rows of the table with this header, cells without their back quotes."""
     head = "| " + " | ".join(header) + " |\n"
-    assert README.count(head) == 1, header
-    rows = README.partition(head)[2].partition("\n\n")[0].splitlines()[1:]
+    assert TEXT.count(head) == 1, header
+    rows = TEXT.partition(head)[2].partition("\n\n")[0].splitlines()[1:]
     return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows]
 
 
@@ -142,7 +150,7 @@ async def test_its_assets_are_those_of_the_simulator(here: Scene) -> None:
 
 def test_its_account_is_the_simulators(here: Scene) -> None:
     """The credentials it names open the simulator of the usual seed, and its URLs are the simulator's."""
-    (text,) = [snippet.text for snippet in of("toml") if "[accounts." in snippet.text]
+    (text,) = [snippet.text for snippet in of("toml") if snippet.about == "toml: all-feeds.toml"]
     named = tomllib.loads(here.moved_here(text))
     (alice, *_) = here.simulator.accounts
     assert named["accounts"] == {"alice": {name: alice[name] for name in CREDENTIALS}}
@@ -156,6 +164,12 @@ async def test_python(snippet: Snippet, here: Scene) -> None:
     if "async for" in snippet.text:
         lines = await first_lines(program, 3)
         assert all(re.match(r"[A-Z]\w+\(", line) for line in lines), lines
+    elif "def test_" in snippet.text:
+        there: dict[str, Any] = {}
+        exec(snippet.text, there)
+        for name, test in there.items():
+            if name.startswith("test_"):
+                test()
     else:
         done = await anyio.run_process(program, env=environment())
         assert b"not live: 123456789" in done.stdout
@@ -347,7 +361,7 @@ def test_subjects() -> None:
 
 def test_feeds() -> None:
     """The table has each feed, what it takes and whether it wants an account; the text says what `decode` knows."""
-    words = " ".join(README.split())
+    words = " ".join(TEXT.split())
     rows = table("feed", "brings", "account", "fields of a request", "subjects after `polymarket.v1.`")
     assert [row[0] for row in rows] == list(ASKING) == list(DIALECTS)
     for feed, _, account, fields, _ in rows:
@@ -440,16 +454,26 @@ async def test_error_codes(row: list[str], here: Scene, bare: Client) -> None:
 # --- links -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/contract.md"])
-def test_links_lead_somewhere(name: str) -> None:
-    """A link to a file leads to one, a link within the page to a heading."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif "://" not in target:
-            assert ((ROOT / name).parent / target).exists(), target
+LINKING = [
+    *PAGES,
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md", "deploy/README.md")),
+]
+
+
+def headings(page: Path) -> set[str]:
+    """What can be linked to within a page: its headings, as GitHub and the site spell them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file leads to one, and one to a heading to a heading; from docs/, none leads out of the site."""
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), target
+        assert not heading or heading in headings(there), target
+        assert page.parent.name != "docs" or there.parent.name == "docs", target

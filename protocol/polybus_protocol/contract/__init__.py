@@ -1,7 +1,7 @@
 """The contract: what people in any language rely on, made from the code and never written by hand.
 
 `asyncapi` makes an AsyncAPI 3 document of the subjects, events and control verbs; `event_schema`, `request_schema`
-and `reply_schema` make one JSON Schema each; `breaking_changes` compares two documents.  What may change within
+and `reply_schema` make one JSON Schema each; `pages` is the document for people; `breaking_changes` compares two.  What may change within
 `v1` stands in `docs/contract.md`.
 
 The structs say which fields there are and of which type; the docstrings of classes and fields say what they mean.
@@ -14,6 +14,7 @@ from ..replies import REPLIES
 from ..subjects import PREFIX
 from .changes import breaking_changes
 from .document import VERSION, asyncapi
+from .pages import pages
 from .schemas import EVENTS, error_schema, event_schema, reply_schema, request_schema
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "error_schema",
     "event_schema",
     "files",
+    "pages",
     "reply_schema",
     "request_schema",
 ]

@@ -1,5 +1,6 @@
 """`polybus contract`: what consumers in any language rely on, as files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from polybus_services.cli.support import (
 Examples:
   polybus contract > asyncapi.json               the AsyncAPI 3 document
   polybus contract --out contract                that, and a JSON Schema for each event, request and reply
+  polybus contract --pages docs                  events and control verbs for people, as two pages of Markdown
   polybus contract --against asyncapi.json       does this version still keep what that file promises?
   polybus contract --prefix desk.polymarket      for a gateway that publishes under another prefix
 
@@ -36,6 +38,12 @@ A gateway tells its own: nats req polymarket.v1.control.contract ''
     help="Write all of it as files into this folder.",
 )
 @click.option(
+    "--pages",
+    "pages_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write it for people, as Markdown, into this folder.",
+)
+@click.option(
     "--against",
     "promise",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -45,25 +53,27 @@ A gateway tells its own: nats req polymarket.v1.control.contract ''
 @common_options()
 @pass_invocation
 def contract_command(
-    invocation: Invocation, *, folder: Path | None, promise: Path | None, as_json: bool
+    invocation: Invocation,
+    *,
+    folder: Path | None,
+    pages_folder: Path | None,
+    promise: Path | None,
+    as_json: bool,
 ) -> None:
     """Write down what this version promises: subjects, events, control verbs.
 
     Without an option, the AsyncAPI document goes to standard output.
     """
-    from polybus_protocol.contract import asyncapi, files
+    from polybus_protocol.contract import asyncapi, files, pages
 
     prefix = invocation.config().gateway.prefix
-    if folder is not None and promise is not None:
-        raise click.UsageError("--out and --against are two things: give one of them")
-    if folder is not None:
-        made = files(prefix)
-        for name, content in made.items():
-            _write(folder / name, content)
-        if as_json:
-            print_json({"folder": str(folder), "files": list(made)})
-        else:
-            invocation.console().print(f"{len(made)} files written to {folder}")
+    if sum(option is not None for option in (folder, pages_folder, promise)) > 1:
+        raise click.UsageError("--out, --pages and --against are different things: give one of them")
+    if pages_folder is not None:
+        told = {name: page.encode() for name, page in pages(asyncapi(prefix)).items()}
+        _write_all(invocation, pages_folder, told, as_json=as_json)
+    elif folder is not None:
+        _write_all(invocation, folder, files(prefix), as_json=as_json)
     elif promise is not None:
         broken = _broken(promise)
         if as_json:
@@ -76,6 +86,15 @@ def contract_command(
         print_json(asyncapi(prefix))
     else:
         click.echo(files(prefix)["asyncapi.json"], nl=False)
+
+
+def _write_all(invocation: Invocation, folder: Path, made: Mapping[str, bytes], *, as_json: bool) -> None:
+    for name, content in made.items():
+        _write(folder / name, content)
+    if as_json:
+        print_json({"folder": str(folder), "files": list(made)})
+    else:
+        invocation.console().print(f"{len(made)} files written to {folder}")
 
 
 def _write(path: Path, content: bytes) -> None:
