@@ -49,15 +49,11 @@ class Renew(Question[list[Subscription]]):
         self.request = request
 
 
-class Remember(Question[None]):
-    """Question: take up what was wanted before this process, and could not be read until now."""
-
-    def __init__(self, subscriptions: list[Subscription]) -> None:
-        super().__init__()
-        self.subscriptions = subscriptions
+class Heed(Question[None]):
+    """Question: take up what others have changed in the bucket, and what could not be read of it until now."""
 
 
-type Message = Subscribe | Unsubscribe | Renew | Remember
+type Message = Subscribe | Unsubscribe | Renew | Heed
 
 
 class Registry:
@@ -76,10 +72,11 @@ class Registry:
         self._pools = pools
         self._store = store
         self._directory = directory
-        store.on_found = self._found
+        self._started = time.time_ns()
+        store.on_news = self._has_news
 
-    async def restore(self, subscriptions: list[Subscription]) -> None:
-        """Take up what was wanted before this process."""
+    async def restore(self, subscriptions: list[Subscription], *, remembered: bool = True) -> None:
+        """Take up what the bucket holds; `remembered` if it was wanted before this process."""
         now = time.time_ns()
         for subscription in subscriptions:
             if subscription.expires is not None and subscription.expires <= now:
@@ -93,7 +90,7 @@ class Registry:
                     subscription.account,
                 )
                 continue
-            await pool.mailbox.put(Apply(pool.interest.put(subscription), remembered=True))
+            await pool.mailbox.put(Apply(pool.interest.put(subscription), remembered))
             self._tap(pool)
 
     async def run(self) -> None:
@@ -119,14 +116,33 @@ class Registry:
                 message.answer.give(await self._drop(self._named(request)))
             case Renew(request=request):
                 message.answer.give(await self._renew(request))
-            case Remember(subscriptions=subscriptions):
-                # Whoever asked again under the same id meanwhile has it as asked now.
-                standing = {subscription.id for subscription in self._pools.subscriptions()}
-                await self.restore([one for one in subscriptions if one.id not in standing])
+            case Heed():
+                await self._heed()
                 message.answer.give(None)
 
-    async def _found(self, subscriptions: list[Subscription]) -> None:
-        await self.mailbox.put(Remember(subscriptions))
+    async def _has_news(self) -> None:
+        await self.mailbox.put(Heed())
+
+    async def _heed(self) -> None:
+        news = self._store.news()
+        for id_, subscription in news.items():
+            standing = self._standing(id_)
+            if standing is not None and (
+                subscription is None or self._pools.pool_of(standing) is not self._pools.pool_of(subscription)
+            ):
+                await self._remove(standing)
+            if subscription is not None:
+                await self.restore([subscription], remembered=subscription.created < self._started)
+        if news:
+            dropped = sum(subscription is None for subscription in news.values())
+            logger.warning(
+                "the bucket has changed: %d subscriptions are taken up, %d are dropped",
+                len(news) - dropped,
+                dropped,
+            )
+
+    def _standing(self, id_: str) -> Subscription | None:
+        return next((s for s in self._pools.subscriptions() if s.id == id_), None)
 
     async def _next_message(self) -> Message | None:
         """The next message; None when a lease has ended before one came."""
@@ -148,7 +164,7 @@ class Registry:
             created=now,
             **wish,
         ).renewed(now, request.ttl_s)
-        standing = next((s for s in self._pools.subscriptions() if s.id == subscription.id), None)
+        standing = self._standing(subscription.id)
         if standing is not None:
             if not standing.asks_the_same_as(subscription):
                 raise ControlError(
@@ -206,11 +222,14 @@ class Registry:
 
     async def _drop(self, subscriptions: list[Subscription]) -> list[str]:
         for subscription in subscriptions:
-            pool = self._pool_of(subscription)
-            await self._apply(pool, pool.interest.remove([subscription.id]))
-            self.baselines.pop(subscription.id, None)
+            await self._remove(subscription)
             await self._store.forget(subscription.id)
         return [subscription.id for subscription in subscriptions]
+
+    async def _remove(self, subscription: Subscription) -> None:
+        pool = self._pool_of(subscription)
+        await self._apply(pool, pool.interest.remove([subscription.id]))
+        self.baselines.pop(subscription.id, None)
 
     async def _apply(self, pool: Pool, steps: Steps) -> None:
         if steps:

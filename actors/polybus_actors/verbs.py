@@ -245,6 +245,7 @@ class Verbs:
                 reconnects=bus.reconnects,
             ),
             streams=stream_infos(self._streams),
+            quarantined=dict(self._store.quarantined),
         )
 
     async def contract(self, _request: ContractRequest) -> ContractReply:

@@ -177,10 +177,19 @@ def _check_subscribe(request: SubscribeRequest) -> None:
     if len(request.assets) > MAX_ASSETS:
         count = len(request.assets)
         raise bad("assets", f"{count} in one request; split it in parts of {MAX_ASSETS} at most")
-    check(request)
-    if request.id is not None and not _ID.fullmatch(request.id):
-        raise bad("id", "1 to 64 letters, digits, `-` or `_`")
-    if request.deliver not in DELIVERIES:
-        raise bad("deliver", f"{request.deliver[:80]!r} is not one of {', '.join(DELIVERIES)}")
+    check_subscription(request, request.id, request.deliver)
     if request.wait not in WAITS:
         raise bad("wait", f"{request.wait[:80]!r} is not one of {', '.join(WAITS)}")
+
+
+def check_subscription(wish: Wish, id_: str | None, deliver: str) -> None:
+    """See that there can be such a subscription, whoever says so: a request, or an entry of the bucket.
+
+    Raises:
+        ControlError: 400 with the field that is wrong and why, or 422 for what this gateway cannot serve.
+    """
+    check(wish)
+    if id_ is not None and not _ID.fullmatch(id_):
+        raise bad("id", "1 to 64 letters, digits, `-` or `_`")
+    if deliver not in DELIVERIES:
+        raise bad("deliver", f"{deliver[:80]!r} is not one of {', '.join(DELIVERIES)}")

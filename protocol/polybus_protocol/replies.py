@@ -287,6 +287,8 @@ class StatusReply(msgspec.Struct):
     """Our side of NATS."""
     streams: list[StreamInfo]
     """The record, as it was when it was last looked at, seconds ago."""
+    quarantined: dict[str, str] = {}
+    """Entries of the bucket of subscriptions that cannot be used and are left as they are: by id, what is wrong."""
 
 
 class ContractReply(msgspec.Struct):

@@ -131,6 +131,10 @@ class NatsServer:
         """Have the process read its configuration file again."""
         send_signal(self._started(), signal.SIGHUP)
 
+    def wipe(self) -> None:
+        """Delete the store of JetStream, as when a disk is lost; the process must have ended."""
+        shutil.rmtree(self._directory / "jetstream")
+
     async def terminate(self) -> None:
         """End the process in good order and wait for it; killed if it has not ended in `STOPPED_WITHIN_S`."""
         process = self._process

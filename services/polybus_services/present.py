@@ -233,6 +233,10 @@ def status(reply: StatusReply) -> RenderableType:
         facts(head),
         connections(reply, now),
         streams(reply),
+        *(
+            Text(f"the entry {id_} of the bucket is set aside: {why}", style="yellow")
+            for id_, why in reply.quarantined.items()
+        ),
         _counts(reply, now),
         Text() if reply.running else Text("the background work is not running", style="red"),
     )
@@ -330,6 +334,7 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         "not recorded": nats.unrecorded,
         "NATS reconnects": nats.reconnects,
         "denied by NATS": nats.denied,
+        "entries set aside": len(reply.quarantined),
         **{_UNKNOWN.get(kind, f"unknown: {kind}"): count for kind, count in reply.unknown.items()},
         **{f"unknown field {name}": count for name, count in reply.unknown_fields.items()},
     }

@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import msgspec
-import nats as nats_py
 import pytest
-from nats.aio.client import Client
 
 from polybus_actors.bus import Bus
 from polybus_actors.edges import UNREAD_TIMEOUT_S
 from polybus_actors.login import NatsSettings, NatsUnreachable
 from polybus_actors.outbox import Outbox
-from polybus_actors.store import Store
 from polybus_protocol.events import LastTradePrice
-from polybus_protocol.interest import Subscription
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.simulator import SimulatorOptions
@@ -291,102 +286,3 @@ async def test_the_kernel_gives_up_a_peer_that_reads_nothing(nats: NatsServer, o
                 await anyio.lowlevel.checkpoint()
             assert deadline_ms() == UNREAD_TIMEOUT_S * 1000
         tasks.cancel_scope.cancel()
-
-
-# --- the store -------------------------------------------------------------------------------------
-
-
-def subscription(id_: str) -> Subscription:
-    return Subscription(id=id_, owner="me", feed="market", assets=["1"], created=1)
-
-
-async def test_two_replicas_share_a_bucket(nats_client: Client) -> None:
-    """Each replica finds its own subscriptions, whatever the names: one may begin like the other."""
-    with anyio.fail_after(20):
-        for replica in ("gw", "gw-1", "gw_1"):
-            store = Store("bucket", replica)
-            assert await store.load(nats_client) == []
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(store.run, nats_client)
-                assert await store.save(subscription(f"of-{replica}"))
-                assert await store.save(subscription("gone"))
-                assert await store.forget("gone")
-                tasks.cancel_scope.cancel()
-        for replica in ("gw", "gw-1", "gw_1"):
-            (found,) = await Store("bucket", replica).load(nats_client)
-            assert found == subscription(f"of-{replica}")
-
-
-async def test_a_corrupt_entry_is_reported_and_left_alone(
-    nats_client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One entry that cannot be read harms no other, and stays for whoever wants to look at it."""
-    with anyio.fail_after(20):
-        store = Store("bucket", "gw")
-        await store.load(nats_client)
-        kv = await nats_client.jetstream().key_value("bucket")
-        await kv.put("gw.bad", b'{"id": 7')
-        await kv.put("gw.worse", b'{"id": "worse"}')
-        await kv.put("gw.good", msgspec.json.encode(subscription("good")))
-        with caplog.at_level(logging.ERROR):
-            assert await Store("bucket", "gw").load(nats_client) == [subscription("good")]
-        assert [record.message.split(" of ")[0] for record in caplog.records] == [
-            "the entry gw.bad",
-            "the entry gw.worse",
-        ]
-        assert (await kv.get("gw.bad")).value == b'{"id": 7'
-
-
-async def test_without_jetstream() -> None:
-    """Subscriptions work and say that they will not survive; nothing hangs."""
-    with anyio.fail_after(20):
-        async with nats_server(jetstream=False) as server:
-            client = await nats_py.connect(server.url)
-            store = Store("bucket", "gw")
-            assert await store.load(client) == []
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(store.run, client)
-                assert not await store.save(subscription("s"))
-                assert not store.is_durable
-                tasks.cancel_scope.cancel()
-            await client.close()
-
-
-async def test_jetstream_comes_later(nats: NatsServer) -> None:
-    """What was wanted earlier is taken up once the bucket can be read; what was asked for meanwhile stands as asked."""
-    with anyio.fail_after(30):
-        client = await nats_py.connect(nats.url)
-        store = Store("polybus_subscriptions", "gw0")
-        await store.load(client)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(store.run, client)
-            for id_ in ("early", "both"):
-                assert await store.save(subscription(id_))
-            tasks.cancel_scope.cancel()
-        later, found = Store("polybus_subscriptions", "gw0"), list[Subscription]()
-        read = anyio.Event()
-
-        async def take(subscriptions: list[Subscription]) -> None:
-            found.extend(subscriptions)
-            read.set()
-
-        later.on_found = take
-        async with nats_server(jetstream=False) as bare:
-            without = await nats_py.connect(bare.url)
-            assert await later.load(without) == []
-            await without.close()
-        assert not await later.save(subscription("both"))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(later.run, client)
-            await read.wait()
-            tasks.cancel_scope.cancel()
-        assert [one.id for one in found] == ["early"]
-        await client.close()
-
-
-@pytest.fixture
-async def nats_client(nats: NatsServer) -> AsyncIterator[Client]:
-    """A client of a server with JetStream."""
-    client = await nats_py.connect(nats.url)
-    yield client
-    await client.close()

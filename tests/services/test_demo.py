@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -217,7 +218,7 @@ def test_the_summary_has_a_row_per_feed_within_80_columns() -> None:
 def status(*, frames: int = 0, **counts: int) -> StatusReply:
     """A gateway's status with these counts, frames by feed among them (plain `frames` are the market's)."""
     by_feed = {"market": frames, **{feed: counts.pop(feed) for feed in FEEDS if feed in counts}}
-    values = {"total_events": 0, "gaps": 0, "duplicates": 0} | counts
+    values: dict[str, Any] = {"total_events": 0, "gaps": 0, "duplicates": 0, **counts}
     return StatusReply(
         replica="demo",
         version="0",

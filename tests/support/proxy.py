@@ -1,5 +1,6 @@
 """A TCP proxy: a line that a test can cut, with what is on its way in it."""
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,10 +47,13 @@ class Proxy:
         with anyio.CancelScope() as scope:
             self._lines.add(scope)
             try:
-                server = await anyio.connect_tcp("127.0.0.1", self._target)
-                async with client, server, anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._pass, server, client, client, scope)
-                    await self._pass(client, server, client, scope)
+                async with client:
+                    # Where the server is gone, so is the line.
+                    with contextlib.suppress(OSError):
+                        server = await anyio.connect_tcp("127.0.0.1", self._target)
+                        async with server, anyio.create_task_group() as tasks:
+                            tasks.start_soon(self._pass, server, client, client, scope)
+                            await self._pass(client, server, client, scope)
             finally:
                 self._lines.discard(scope)
 
