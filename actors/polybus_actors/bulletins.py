@@ -14,6 +14,9 @@ from .outbox import Outbox
 INTERVAL_S = 1.0
 """Seconds from one round to the next."""
 
+BOOKS_PER_TURN = 16
+"""Last books written before everybody else gets a turn: less than a millisecond, which every event waits for."""
+
 STREAMS_PER_TURN = 1_000
 """Streams looked at before everybody else gets a turn: less than a millisecond."""
 
@@ -82,18 +85,21 @@ class Bulletins:
         first = self._next % len(streams)
         self._next = 0
         left = self._books_per_s
-        for start in range(0, len(streams), STREAMS_PER_TURN):
-            books: list[Publication] = []
-            for at in range(start, min(start + STREAMS_PER_TURN, len(streams))):
-                place = (first + at) % len(streams)
-                if left == 0:
-                    self._next = place
-                    break
-                if (book := streams[place].last_book(self._carrier)) is not None:
-                    books.append(book)
-                    left -= 1
-            self.books += len(books)
-            self._outbox.put(books)
+        books: list[Publication] = []
+        for number in range(len(streams)):
+            place = (first + number) % len(streams)
             if left == 0:
-                return
-            await anyio.lowlevel.checkpoint()
+                self._next = place
+                break
+            if (book := streams[place].last_book(self._carrier)) is not None:
+                books.append(book)
+                left -= 1
+            if len(books) == BOOKS_PER_TURN or number % STREAMS_PER_TURN == STREAMS_PER_TURN - 1:
+                self._tell(books)
+                books = []
+                await anyio.lowlevel.checkpoint()
+        self._tell(books)
+
+    def _tell(self, books: list[Publication]) -> None:
+        self.books += len(books)
+        self._outbox.put(books)

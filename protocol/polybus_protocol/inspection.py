@@ -17,7 +17,7 @@ from .liveness import Rung
 from .proof import Verdict
 from .stream import Stream
 
-RESYNCS_PER_LOOK = 10
+RESYNCS_PER_LOOK = 5
 """Books asked for again at most after one look at a connection: should all of them fail at once, the reason is
 hardly theirs, and a storm of requests would help nobody."""
 

@@ -11,6 +11,7 @@ from polybus_protocol.feeds.market import VENUE, MarketDialect
 from polybus_protocol.pair import AGREE_AFTER_S, ASK_AGAIN_S, DIFFERENCES, SPLIT_S, Pair
 from polybus_protocol.session import Session
 from polybus_protocol.signals import Orphaned
+from polybus_protocol.watch import LOOKS
 
 from .conversation import M1, M2, Conversation, book, live, price_change, trade
 
@@ -44,10 +45,10 @@ class Duet:
         return self.talk
 
     def waits(self, seconds: float) -> list[AnyEvent]:
-        """Let time pass for both, a quarter of a second at a time."""
+        """Let time pass for both, a look at a time."""
         events: list[AnyEvent] = []
-        for _ in range(round(seconds * 4)):
-            self.talk.now += 0.25
+        for _ in range(round(seconds * LOOKS)):
+            self.talk.now += 1 / LOOKS
             for session in self.sessions:
                 events += self.talk.published(session.handle_deadline(self.talk.now, self.talk.time))
         return events
