@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from polybus_actors.delivery import DeliverySettings
+from polybus_actors.streams import PLANS, StreamsSettings, stream_name
+from polybus_protocol.contract.record import KEPT, Kept
+
 from .scene import ROOT
 
 PACKAGES = ("protocol/polybus_protocol", "actors/polybus_actors", "services/polybus_services")
@@ -34,6 +38,23 @@ def test_the_architecture_page_names_what_there_is() -> None:
     assert set(re.findall(r"`(\w+)`", page)) - {"epoch", "seq", "restart"} <= set().union(
         *map(modules, PACKAGES)
     )
+
+
+def test_the_contract_tells_the_streams_as_they_are() -> None:
+    """Name, limits and delivery of each family's stream are the defaults of the settings."""
+    settings, delivery = StreamsSettings(), DeliverySettings()
+    made = {
+        family: Kept(
+            stream_name(settings.name, plan),
+            getattr(delivery, family),
+            int(getattr(settings, plan.key).max_age_s),
+            getattr(settings, plan.key).max_bytes,
+            plan.per_subject if plan.per_subject > 0 else None,
+        )
+        for plan in PLANS
+        for family in plan.families
+    }
+    assert made == KEPT
 
 
 def public() -> list[str]:

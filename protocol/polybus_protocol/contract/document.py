@@ -2,11 +2,13 @@
 
 It describes the gateway, as AsyncAPI has it: the gateway *sends* events and *receives* requests; whoever consumes
 does the opposite.  What AsyncAPI has no word for stands in extensions: `x-nats-wildcard` of a channel is what to
-subscribe to, `x-nats-stream` what order and `seq` belong to, `x-values` of a field the words it can hold so far, `x-old-names`
+subscribe to, `x-nats-stream` what order and `seq` belong to, `x-nats-record` which JetStream stream keeps it, `x-values` of a field the words it can hold so far, `x-old-names`
 of a request what it is understood by as well: old name -> today's.
 """
 
 from typing import Any
+
+import msgspec
 
 from ..control import REQUESTS, SERVICE, VERBS
 from ..errors import CODES
@@ -15,6 +17,7 @@ from ..legacy import CHANNELS, DELIVERY, FIELDS, TYPES
 from ..replies import REPLIES, ErrorReply
 from ..subjects import ABSENT, FAMILIES, PREFIX, WITHOUT_GAPS, attribute_of, control_subject
 from . import words
+from .record import KEPT
 from .schemas import EVENTS, components
 
 type Json = dict[str, Any]
@@ -61,7 +64,11 @@ def asyncapi(prefix: str = PREFIX) -> Json:
             "description": ABOUT,
             "license": {"name": "Apache-2.0"},
             "tags": [{"name": family} for family in FAMILIES],
-            "x-nats": {"prefix": prefix, "service": SERVICE, "delivery": "core NATS, at most once"},
+            "x-nats": {
+                "prefix": prefix,
+                "service": SERVICE,
+                "delivery": "core NATS, at most once; with JetStream from the streams of `x-nats-record`, too",
+            },
         },
         "servers": {
             "nats": {
@@ -150,6 +157,7 @@ def _channel(event: type[Event], family: str, last: str, prefix: str) -> Json:
         "tags": [{"name": family}],
         "x-nats-wildcard": ".".join("*" if token.startswith("{") else token for token in address.split(".")),
         "x-nats-stream": stream,
+        **({"x-nats-record": msgspec.to_builtins(KEPT[family])} if family in KEPT else {}),
     }
 
 

@@ -59,6 +59,7 @@ def _events(document: Json) -> Iterator[str]:
                 for channel in channels.values()
             ),
         )
+        yield from _record(next(iter(channels.values())).get("x-nats-record"))
         for channel in channels.values():
             for type_ in channel["messages"]:
                 if type_ not in shown:
@@ -66,6 +67,17 @@ def _events(document: Json) -> Iterator[str]:
                     yield from _struct(f"### {type_}", document, type_)
     yield "## What is inside"
     yield from _parts(document, shown)
+
+
+def _record(kept: Json | None) -> Iterator[str]:
+    """Where the events of a family are kept."""
+    if kept is not None:
+        every = "the last of each subject" if "max_msgs_per_subject" in kept else "all of it"
+        days, mib = kept["max_age_s"] // 86_400, kept["max_bytes"] // 1024 // 1024
+        yield (
+            f"The JetStream stream `{kept['stream']}` keeps {every} for {days} day{'s' if days > 1 else ''}, up to {mib} MiB, "
+            f"unless it is set otherwise. Delivery to it is `{kept['delivery']}`."
+        )
 
 
 def _verbs(document: Json) -> Iterator[str]:
