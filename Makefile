@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit check docs image soak booksoak bench bench-latency bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit check docs dist image soak booksoak bench bench-latency bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -51,7 +51,7 @@ unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
 	@$(BIN)/pytest --quiet -n 3 --dist loadfile $(or $(ARGS),--ignore=tests/protocol)
 
-check: setup  ## deploy/ against Kubernetes' schemas, checkov, hadolint and others
+check: setup docs dist  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
 	@scripts/tools check
 	@echo "== deploy"
 	@POLYBUS_CHECK=.check/bin $(BIN)/pytest --quiet tests/deploy
@@ -59,6 +59,12 @@ check: setup  ## deploy/ against Kubernetes' schemas, checkov, hadolint and othe
 docs: setup  ## build the pages in docs/ as a site, in build/site
 	@scripts/tools docs
 	@.docs/bin/zensical build --clean --strict
+
+dist: setup  ## build sdist and wheel into dist/, and try the wheel in a clean environment
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . >.dist.log 2>&1 || { cat .dist.log >&2; exit 1; }
+	@rm -f .dist.log
+	@POLYBUS_DIST=dist $(BIN)/pytest --quiet tests/deploy/test_dist.py
 
 image: setup  ## build the image and try it, where there is a builder
 	@scripts/image-test
@@ -97,5 +103,5 @@ lock: setup  ## pin the newest dependencies, with hashes, in requirements.lock
 	@scripts/lock
 
 clean:  ## remove .venv and what the tools left behind
-	@rm -rf .venv .setup.log .check .check.log .docs .docs.log .cache .bench .bench.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .setup.log .check .check.log .docs .docs.log .dist.log .cache .bench .bench.log .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find protocol actors services bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
