@@ -40,6 +40,17 @@ def test_the_architecture_page_names_what_there_is() -> None:
     )
 
 
+def test_each_page_can_be_found() -> None:
+    """The site's menu has every page, once."""
+    menu = re.findall(r'= "([\w-]+\.md)" }', (ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    assert sorted(menu) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_readme_is_short() -> None:
+    """What it is and where to go next: what is longer is a page in docs/."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
+
+
 def test_the_contract_tells_the_streams_as_they_are() -> None:
     """Name, limits and delivery of each family's stream are the defaults of the settings."""
     settings, delivery = StreamsSettings(), DeliverySettings()
