@@ -1,6 +1,7 @@
 """Stands in for the NATS command line where a script of ours calls it, with the few of its words that we use.
 
-Written after `nats request --help` and `nats subscribe --help`: another flag, or one it does not have, is an error.
+Flags and output are those of `req_command.go` and `sub_command.go` in nats-io/natscli, 2026, as far as we use them: any
+other flag is an error.  The command itself was not on the machine where this was written.
 """
 
 import argparse
