@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit check docs dist image soak booksoak bench bench-latency bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit check docs dist image soak booksoak bench bench-latency bench-scale profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -83,6 +83,13 @@ bench: setup  ## processor time per frame beside four rivals; MIX=venue, FRAMES=
 
 bench-latency: setup  ## from the venue's socket to a subscriber at 1,000, 5,000 and 20,000 frames a second
 	@$(BIN)/python -m bench latency $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
+
+bench-scale: setup  ## 10 to 20,000 assets: cost per frame, memory, time to subscribe, a burst of snapshots
+	@$(BIN)/python -m bench scale $(if $(SIZES),--sizes $(SIZES)) $(if $(JSON),--json)
+
+profile: setup  ## a flame graph of the gateway under load, in docs/flame.svg
+	@scripts/bench
+	@$(BIN)/python -m bench profile docs/flame.svg
 
 bench-recovery: setup  ## how soon a fault is noticed and mended, and what books and checks cost
 	@$(BIN)/python -m bench.recovery $(ARGS)

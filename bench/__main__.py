@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import chart, frames, latency, machine, report, throughput
+from bench import chart, frames, latency, machine, report, scale, throughput
 from bench.subjects import KINDS, ROOT
 
 CACHE = ROOT / ".bench" / "frames"
@@ -120,6 +120,20 @@ def latency_command(
     ]
     report.latency(console, found)
     _tell({"mix": mix, "latency": found}, as_json=as_json)
+
+
+@main.command("scale")
+@click.option("--sizes", default="10,200,2000,20000", show_default=True, help="How many assets.")
+@click.option("--count", default=40_000, show_default=True, help="Frames to take with each.")
+@click.option("--json", "as_json", is_flag=True)
+def scale_command(sizes: str, count: int, as_json: bool) -> None:  # noqa: FBT001  click's way
+    """The gateway with few assets and with many, and all their snapshots at once."""
+    found = []
+    for assets in map(int, sizes.split(",")):
+        path = _frames("changes", count, assets)
+        found.append(anyio.run(scale.measure, path, frames.read(path)))
+    report.scale(console, found)
+    _tell({"scale": found}, as_json=as_json)
 
 
 @main.command("profile")

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.latency import Latency
+from bench.scale import Scale
 from bench.subjects import KINDS
 from bench.throughput import Run, Spread, ratios, spread
 
@@ -45,6 +46,17 @@ def latency(console: Console, found: list[Latency]) -> None:
     for one in found:
         times = [f"{value:.2f}" for value in (one.p50_ms, one.p99_ms, one.p999_ms, one.longest_ms)]
         table.add_row(f"{one.rate:,}", one.subject, *times, f"{one.cpu_percent:.0f}", f"{one.samples:,}")
+    console.print(table)
+
+
+def scale(console: Console, found: list[Scale]) -> None:
+    """Each number of assets."""
+    table = Table(title="the gateway alone, by the number of assets")
+    for heading in ("assets", "sockets", "subscribed in s", "us/frame", "kB/asset", "burst s", "burst MB"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        numbers = (one.subscribe_s, one.us_per_frame, one.kb_per_asset, one.burst_s, one.burst_mb)
+        table.add_row(f"{one.assets:,}", str(one.connections), *(f"{number:.1f}" for number in numbers))
     console.print(table)
 
 
