@@ -18,6 +18,7 @@ from polybus_actors.transport import DialFailed, dial
 from polybus_actors.watcher import Watcher
 from polybus_protocol.profile import FeedProfile
 
+from .collector import put_aside
 from .config import Config, ConfigError
 from .health import Health
 from .pulse import Pulse
@@ -82,6 +83,7 @@ async def run_gateway(config: Config, *, on_ready: Callable[[dict[str, Any]], No
                         "the %s feed cannot be reached (it will be dialled again and again): %s", feed, answer
                     )
             tasks.start_soon(_stop_on_signal, watched.gateway)
+            tasks.start_soon(put_aside, lambda: sum(len(pool.streams) for pool in watched.gateway.pools))
             await watched.gateway.run(ready)
             tasks.cancel_scope.cancel()
     except* NatsUnreachable as group:
