@@ -44,7 +44,7 @@ def about() -> dict[str, object]:
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return {
         "processor": model[1] if model else "unknown",
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
     }
