@@ -34,7 +34,7 @@ def _fault(name: str, *, per_asset: bool = False, **parameters: object) -> Harm:
     async def harm(rig: Rig, asset: str) -> object:
         if per_asset:
             return await rig.admin.fault_on(name, assets=[asset], **parameters)
-        carrier = rig.pool("market").carrier_of(asset)
+        carrier = rig.pool("market").standing.carrier_of(asset)
         assert carrier is not None
         return await rig.admin.fault_on(name, connection=rig.link_of(carrier).id, **parameters)
 

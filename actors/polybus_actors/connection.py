@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 import anyio
-import msgspec
 
 from polybus_protocol.backoff import Backoff, Verdict, close_reason, close_verdict
 from polybus_protocol.cargo import Cargo, OpenStream
@@ -28,7 +27,8 @@ from polybus_protocol.signals import Signal
 from polybus_protocol.states import State
 from polybus_protocol.stream import Publication, Stream
 
-from .mailbox import Mailbox, Question
+from .mailbox import Mailbox
+from .orders import Carry, Doubt, Drop, Order, Retire, Stop
 from .outbox import Outbox
 from .pacer import DialPacer
 from .tally import Tally
@@ -62,58 +62,6 @@ class Phase(enum.Enum):
     REFUSED = "refused"
     """Dialling again is pointless until a person changes something."""
     STOPPED = "stopped"
-
-
-class Carry(msgspec.Struct, frozen=True):
-    """Message: carry these keys as well, each with its stream where the key is one."""
-
-    wanted: dict[str, Stream | None]
-
-
-class Drop(Question[None]):
-    """Question: carry these keys no longer; answered once their streams have ended.
-
-    Attributes:
-        reason: why they end, a key of `GAP_REASONS`.
-    """
-
-    def __init__(self, keys: list[str], reason: str = "unsubscribed") -> None:
-        super().__init__()
-        self.keys = keys
-        self.reason = reason
-
-
-class Doubt(msgspec.Struct, frozen=True):
-    """Message: events of these keys may be lost; ask for fresh snapshots."""
-
-    keys: list[str]
-    reason: str
-
-
-class Stop(Question[None]):
-    """Question: end every stream and close the socket with 1000; answered before the socket is closed.
-
-    Attributes:
-        reason: why the streams end, a key of `GAP_REASONS`.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-class Retire(Question[bool]):
-    """Question: close the socket with 1000, and leave the streams to the other connection that carries them.
-
-    Answered with False, and nothing done, if that one could not go on alone.
-    """
-
-    def __init__(self, other: "Connection") -> None:
-        super().__init__()
-        self.other = other
-
-
-type Message = Carry | Drop | Doubt | Stop | Retire
 
 
 class Connection:
@@ -151,7 +99,7 @@ class Connection:
     ) -> None:
         self.id = id
         self.profile = profile
-        self.mailbox: Mailbox[Message] = Mailbox()
+        self.mailbox: Mailbox[Order] = Mailbox()
         self.phase = Phase.WAITING
         self.reason: str | None = None
         """Why it is not live, as a sentence."""

@@ -50,7 +50,7 @@ class FeedFacts(msgspec.Struct):
         self.subscriptions += len(pool.interest.subscriptions)
         self.wanted += len(pool.interest.wanted)
         self.live += len(pool.interest.wanted) - waiting
-        self.overdue += len(pool.overdue)
+        self.overdue += len(pool.standing.overdue)
         self.reconnects += pool.reconnects
         silences = map(_silence_s, pool.connections.values())
         self.silence_s = max([self.silence_s, *silences])
@@ -118,7 +118,7 @@ def readiness(gateway: "Gateway", waiting: Waiting, share: float) -> Readiness:
         live=live,
         needed=needed,
         missing=[
-            Missing(key, pool.why_not(key) or "it has just become live")
+            Missing(key, pool.standing.why_not(key) or "it has just become live")
             for pool, key in missing[:MISSING_SHOWN]
         ],
     )
@@ -134,13 +134,13 @@ def _waiting(pool: Pool) -> list[str]:
         for key, stream in connection.cargo.streams.items()
         if stream.live
     }
-    rest = [key for key in pool.interest.wanted if key not in live and not pool.is_live(key)]
+    rest = [key for key in pool.interest.wanted if key not in live and not pool.standing.is_live(key)]
     quiet = {key for connection in pool.connections.values() for key in connection.cargo.quiet_keys}
     return [key for key in rest if not (key in quiet and _has_asked_for(pool, key))]
 
 
 def _has_asked_for(pool: Pool, key: str) -> bool:
-    connection = pool.carrier_of(key)
+    connection = pool.standing.carrier_of(key)
     return connection is not None and connection.has_asked_for(key)
 
 

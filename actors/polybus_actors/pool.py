@@ -24,21 +24,22 @@ from polybus_protocol.describe import describe
 from polybus_protocol.directory import MarketDirectory
 from polybus_protocol.events import Book, ConnectionState, Notice, type_of
 from polybus_protocol.feeds.dialect import Dialect, Proof
-from polybus_protocol.feeds.market import FEED, VENUE
+from polybus_protocol.feeds.market import FEED
 from polybus_protocol.interest import Interest, Steps
 from polybus_protocol.liveness import Trust
 from polybus_protocol.profile import FeedProfile
-from polybus_protocol.replies import Missing
 from polybus_protocol.signals import Declined, Doubtful, Live, Orphaned, Overdue, Signal, Tapped
 from polybus_protocol.stream import GapLedger, Stream
 
-from .connection import Connection, Doubt, Phase, Retire
+from .connection import Connection, Phase
 from .mailbox import ActorStopped, Mailbox
+from .orders import Doubt, Retire
 from .outbox import Outbox
 from .pacer import DialPacer
 from .rescuer import Rescuer
 from .roster import Roster
 from .rotation import PutOff, Rotate, Rotator, Step, Swap
+from .standing import Standing
 from .stream_maker import StreamMaker
 from .supervisor import Supervisor
 from .tally import Tally
@@ -49,14 +50,6 @@ event_logger = logging.getLogger("polybus.events")
 
 BELIEVED = frozenset({Trust.LIVE.value, Trust.QUIET.value})
 """States of a key for which nothing has to be tried: a book of REST alone is not among them."""
-
-SILENCE_OF_AN_ACCOUNT = (
-    "the venue was asked and has sent nothing yet. It never says whether credentials are accepted, so this can "
-    "mean that the account has done nothing since; that the key, secret or passphrase is wrong (a socket that is "
-    "closed again and again shortly after the opening points to that); or that they are builder credentials, "
-    "which this feed does not take: it wants the API credentials derived for trading"
-)
-"""What the silence of the user feed can mean (clob-client issue 303, py-clob-client issues 204 and 206)."""
 
 
 class Apply(msgspec.Struct, frozen=True):
@@ -122,21 +115,17 @@ class Pool:
     ) -> None:
         self.name = name
         self.feed = make_dialect().feed
-        self._makes_no_answer = make_dialect().proof is Proof.SILENT
         self.interest = Interest()
         """What is wanted of this pool."""
         self.profile = profile
         self.mailbox: Mailbox[Message] = Mailbox()
         self.streams: dict[str, Stream] = {}
         self.commons = Commons(self.feed, prefix, unknown)
-        self.overdue: set[str] = set()
-        """Keys that were asked for more than once and delivered nothing."""
         self.checks: Counter[str] = Counter()
         """What was checked and tried, and how often."""
         self.reconnects = 0
         self.last_reconnect_time: int | None = None
 
-        self._declined: dict[str, str] = {}
         self._replica = replica
         self._make_dialect = make_dialect
         self._outbox = outbox
@@ -147,8 +136,6 @@ class Pool:
         self._pacer = DialPacer(profile.dial_interval_s)
         self._assignment = Assignment(profile.assets_per_connection)
         self._taps: Mapping[str, Collection[str]] = {}
-        self._progress = anyio.Event()
-        self._draining = False
         self._tasks: TaskGroup
         self._rescuer = Rescuer(
             profile.rest_url if self.feed == FEED else None,
@@ -168,6 +155,13 @@ class Pool:
         )
         self.connections = self._roster.connections
         """By number; the one with the negative number carries the same keys as that with the positive."""
+        self.standing = Standing(
+            self._roster,
+            self._assignment,
+            self.streams,
+            self.commons,
+            makes_no_answer=make_dialect().proof is Proof.SILENT,
+        )
         self._maker = StreamMaker(self.feed, profile, prefix, outbox, directory, self.checks, prices, ledger)
         self._rotator = Rotator(
             self.connections, profile.rotate_after_s if has_pairs else 0.0, self.mailbox.put
@@ -181,7 +175,7 @@ class Pool:
             tasks.start_soon(self._supervisor.supervise, f"{self.name}-rotator", self._rotator.run)
             async for message in self.mailbox:
                 match message:
-                    case _ if self._draining:
+                    case _ if self.standing.is_draining:
                         pass  # every connection is closing, and none is to be opened
                     case Apply(steps, remembered):
                         await self._remove(steps.remove)
@@ -199,9 +193,9 @@ class Pool:
 
     async def drain(self) -> None:
         """Announce the end on every live stream, close every socket with 1000, and let nobody wait any longer."""
-        self._draining = True
+        self.standing.is_draining = True
         self._part(self.streams)
-        self._tell_waiters()
+        self.standing.tell_waiters()
         await self._roster.stop()
 
     def tap(self, taps: Mapping[str, Collection[str]]) -> None:
@@ -211,11 +205,6 @@ class Pool:
             connection.cargo.taps = taps.keys()
 
     # --- what is known -----------------------------------------------------------------------------
-
-    def carrier_of(self, key: str) -> Connection | None:
-        """The connection that carries a key."""
-        number = self._assignment.carrier_of(key)
-        return None if number is None else self._roster.speaker(number)
 
     def tally(self) -> Tally:
         """What the sockets of all connections have brought, of those that are gone too."""
@@ -232,86 +221,6 @@ class Pool:
         """The streams that have books."""
         return (stream for stream in self.streams.values() if isinstance(stream, AssetStream))
 
-    def streams_of(self, key: str) -> list[Stream]:
-        """The streams that answer a key."""
-        connection = self.carrier_of(key)
-        return [] if connection is None else connection.cargo.streams_of(key)
-
-    def matched(self, keys: Iterable[str], types: Collection[str]) -> int:
-        """Events of these types (of all if none is named) published for these keys so far, gaps apart."""
-        counts: Counter[str] = Counter()
-        for key in keys:
-            if (stream := self.streams.get(key)) is not None:
-                counts += stream.counts()
-            if key == VENUE:
-                counts += self.commons.counts()
-            if (connection := self.carrier_of(key)) is not None:
-                counts += connection.cargo.heard.get(key, Counter())
-        return sum(counts[type_] for type_ in types or counts if type_ not in ("gap", "unknown"))
-
-    def why_not(self, key: str) -> str | None:
-        """Why a key is not live, as a sentence; None if it is."""
-        connection = self.carrier_of(key)
-        if self._draining:
-            return "the gateway is shutting down"
-        if connection is None:
-            return "no connection carries it yet"
-        if self.is_live(key):
-            return None
-        if connection.phase not in (Phase.OPEN, Phase.LIVE):
-            because = f": {connection.reason}" if connection.reason else ""
-            return f"its connection {connection.id} is {connection.phase.value}{because}"
-        if key in self._declined:
-            return self._declined[key]
-        if key in self.overdue:
-            return (
-                "the venue was asked more than once and sent nothing: "
-                "an unknown, closed or frozen asset looks just like that"
-            )
-        if self._makes_no_answer:
-            return SILENCE_OF_AN_ACCOUNT
-        return "the venue was asked and has sent nothing yet"
-
-    def is_live(self, key: str) -> bool:
-        """Whether a key has delivered in the current epoch of one of its streams, and its socket still stands.
-
-        The stream of a price may be live by the word of another feed.
-        """
-        connection = self.carrier_of(key)
-        return connection is not None and connection.is_live(key)
-
-    def state_of(self, key: str) -> str:
-        """What may be believed of a key, in a word."""
-        if not self.is_live(key):
-            stream = self.streams.get(key)
-            is_frozen = isinstance(stream, AssetStream) and stream.trust is Trust.FROZEN
-            return Trust.FROZEN.value if is_frozen else Trust.WAITING.value
-        stream = self.streams.get(key)
-        return stream.trust.value if isinstance(stream, AssetStream) else Trust.LIVE.value
-
-    async def wait(self, keys: Collection[str], level: str, timeout_s: float) -> list[Missing]:
-        """Wait until the venue was asked for all keys (`sent`), or all have delivered (`data`).
-
-        Returns:
-            The keys that did not get that far in time, and why; none as a rule.
-        """
-        missing = [key for key in keys if not self._has_reached(key, level)]
-        with anyio.move_on_after(timeout_s):
-            while missing and not self._draining:
-                await self._progress.wait()
-                missing = [key for key in missing if not self._has_reached(key, level)]
-        # Looked at once more, because what is missing now need not be missing any more.
-        missing = [key for key in missing if not self._has_reached(key, level)]
-        return [
-            Missing(key, self.why_not(key) or "it was live and has just been interrupted") for key in missing
-        ]
-
-    def _has_reached(self, key: str, level: str) -> bool:
-        if level == "sent":
-            connection = self.carrier_of(key)
-            return connection is not None and connection.has_asked_for(key)
-        return self.is_live(key)
-
     # --- what is wanted ----------------------------------------------------------------------------
 
     async def _add(self, keys: Iterable[str], tasks: TaskGroup, *, remembered: bool) -> None:
@@ -322,10 +231,10 @@ class Pool:
 
     async def _remove(self, keys: Iterable[str]) -> None:
         for number, released in self._assignment.release(keys).items():
-            self.overdue.difference_update(released)
+            self.standing.overdue.difference_update(released)
             self._part(released)
             for key in released:
-                self._declined.pop(key, None)
+                self.standing.declined.pop(key, None)
             if number in self._assignment.connections:
                 await self._roster.drop(number, released, "unsubscribed")
             else:
@@ -337,7 +246,7 @@ class Pool:
 
     async def _move(self, key: str, tasks: TaskGroup, *, to_new: bool) -> None:
         stream = self.streams.get(key)
-        if stream is None or self.state_of(key) in BELIEVED:
+        if stream is None or self.standing.state_of(key) in BELIEVED:
             return
         if (moved := self._assignment.move(key, to_new=to_new)) is None:
             return
@@ -431,19 +340,19 @@ class Pool:
         for signal in signals:
             match signal:
                 case Live(key):
-                    self.overdue.discard(key)
-                    self._declined.pop(key, None)
+                    self.standing.overdue.discard(key)
+                    self.standing.declined.pop(key, None)
                 case Declined(keys, reason):
                     logger.warning("%s: %s", ", ".join(keys), reason)
-                    self._declined |= dict.fromkeys(keys, reason)
+                    self.standing.declined |= dict.fromkeys(keys, reason)
                 case Overdue(key) if (found := self.streams.get(key)) and found.live and found.pair:
                     pass  # another connection brings it
                 case Orphaned(key):
                     self._tasks.start_soon(self._mend, key)
                 case Overdue(key, waited_s):
-                    if key not in self.overdue:
+                    if key not in self.standing.overdue:
                         logger.warning("no data for asset %s in %.0f s; asking again", key, waited_s)
-                    self.overdue.add(key)
+                    self.standing.overdue.add(key)
                     if isinstance(stream := self.streams.get(key), AssetStream):
                         self._rescuer.overdue(stream, waited_s, time.time_ns())
                 case Doubtful(keys):
@@ -451,11 +360,11 @@ class Pool:
                 case Tapped(keys, event):
                     if any(type_of(event) in self._taps.get(key, ()) for key in keys):
                         event_logger.info("%s", describe(event))
-        self._tell_waiters()
+        self.standing.tell_waiters()
 
     async def _mend(self, key: str) -> None:
         """A stream has lost one of two carriers, and with it its footing."""
-        if (carrier := self.carrier_of(key)) is not None:
+        if (carrier := self.standing.carrier_of(key)) is not None:
             with suppress(ActorStopped):
                 await carrier.mailbox.put(Doubt([key], "connection_lost"))
 
@@ -463,7 +372,7 @@ class Pool:
         """Let whoever carries the assets compare."""
         by_carrier: dict[Connection, dict[str, Book]] = {}
         for key, book in books.items():
-            if (carrier := self.carrier_of(key)) is not None:
+            if (carrier := self.standing.carrier_of(key)) is not None:
                 by_carrier.setdefault(carrier, {})[key] = book
         for carrier, its_books in by_carrier.items():
             carrier.compare(its_books)
@@ -497,14 +406,10 @@ class Pool:
             connection.retry_in_s,
         )
         self._say(event)
-        self._tell_waiters()
+        self.standing.tell_waiters()
 
     def _say(self, event: ConnectionState | Notice) -> None:
         """Publish something on the system subject."""
         now = time.time_ns()
         begun = [] if self._system.live else self._system.begin(event, now, None)
         self._outbox.put([*begun, self._system.publish(event, now, None)])
-
-    def _tell_waiters(self) -> None:
-        self._progress.set()
-        self._progress = anyio.Event()

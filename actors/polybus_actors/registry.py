@@ -175,7 +175,7 @@ class Registry:
                 )
             return standing, False
         pool = self._pool_of(subscription)
-        self.baselines[subscription.id] = pool.matched(keys_of(subscription), subscription.types)
+        self.baselines[subscription.id] = pool.standing.matched(keys_of(subscription), subscription.types)
         await self._apply(pool, pool.interest.put(subscription))
         await self._store.save(subscription)
         return subscription, True

@@ -41,15 +41,15 @@ def connection_info(connection: Connection) -> ConnectionInfo:
 
 def asset_info(key: str, types: list[str], pool: Pool) -> AssetInfo:
     """One asset, topic or symbol, as a subscription to these types sees it."""
-    streams, connection = pool.streams_of(key), pool.carrier_of(key)
+    streams, connection = pool.standing.streams_of(key), pool.standing.carrier_of(key)
     return AssetInfo(
         asset=key,
         market=next((stream.id("market") for stream in streams), None),
-        state=pool.state_of(key),
+        state=pool.standing.state_of(key),
         connection=connection.id if connection else None,
-        events_received=pool.matched([key], types),
+        events_received=pool.standing.matched([key], types),
         last_event_time=max((stream.last_time_of(types) for stream in streams), default=0) or None,
-        reason=pool.why_not(key),
+        reason=pool.standing.why_not(key),
     )
 
 
@@ -65,7 +65,7 @@ def subscription_info(
         with_assets: whether to list each of its keys.
     """
     s, keys = subscription, keys_of(subscription)
-    streams = [stream for key in keys for stream in pool.streams_of(key)]
+    streams = [stream for key in keys for stream in pool.standing.streams_of(key)]
     return SubscriptionInfo(
         id=s.id,
         owner=s.owner,
@@ -75,11 +75,11 @@ def subscription_info(
         markets=s.markets,
         assets=[asset_info(key, s.types, pool) for key in keys] if with_assets else [],
         asset_count=len(keys),
-        live_count=sum(map(pool.is_live, keys)),
+        live_count=sum(map(pool.standing.is_live, keys)),
         deliver=s.deliver,
         created=s.created,
         expires=s.expires,
-        events_received=pool.matched(keys, s.types) - baseline,
+        events_received=pool.standing.matched(keys, s.types) - baseline,
         last_event_time=max((stream.last_time_of(s.types) for stream in streams), default=0) or None,
     )
 

@@ -14,8 +14,9 @@ from polybus_protocol.asset_stream import AssetStream
 from polybus_protocol.pair import Pair
 from polybus_protocol.stream import Stream
 
-from .connection import Carry, Connection, Drop, Stop
+from .connection import Connection
 from .mailbox import ActorStopped
+from .orders import Carry, Drop, Stop
 from .supervisor import Supervisor
 from .tally import Tally
 

@@ -100,7 +100,7 @@ class Verbs:
         if request.wait != "accepted":
             pool = self._pools.pool_of(subscription)
             assert pool is not None
-            missing = await pool.wait(keys_of(subscription), request.wait, request.wait_timeout_s)
+            missing = await pool.standing.wait(keys_of(subscription), request.wait, request.wait_timeout_s)
         return SubscribeReply(
             id=subscription.id,
             owner=subscription.owner,
@@ -152,13 +152,13 @@ class Verbs:
             trust, why = Trust.SUSPECT, "the book's hash is not the venue's"
         elif is_believed and proof is Verdict.UNKNOWN and book.top_misses:
             trust, why = Trust.SUSPECT, "the book's best prices are not the venue's"
-        carrier = pool.carrier_of(request.asset)
+        carrier = pool.standing.carrier_of(request.asset)
         return BookReply(
             replica=self._replica,
             asset=request.asset,
             market=stream.id("market"),
             trust=trust.value,
-            why=why or pool.why_not(request.asset),
+            why=why or pool.standing.why_not(request.asset),
             proof=proof.value,
             epoch=stream.epoch,
             seq=stream.seq,
@@ -173,14 +173,14 @@ class Verbs:
     async def explain(self, request: ExplainRequest) -> ExplainReply:
         """Why an asset is, or is not, live."""
         pool, stream = self._asset(request.asset)
-        carrier = pool.carrier_of(request.asset)
+        carrier = pool.standing.carrier_of(request.asset)
         wanted_by = [s for s in pool.interest.subscriptions.values() if request.asset in keys_of(s)]
         return ExplainReply(
             replica=self._replica,
             asset=request.asset,
             market=stream.id("market"),
             trust=stream.trust.value,
-            words=explain(stream, carrier, wanted_by, pool.why_not(request.asset), time.time_ns()),
+            words=explain(stream, carrier, wanted_by, pool.standing.why_not(request.asset), time.time_ns()),
             subscriptions=[s.id for s in wanted_by],
             connection=carrier.id if carrier else None,
             epoch=stream.epoch,

@@ -206,15 +206,17 @@ async def test_the_ladder() -> None:
             await rig.subscribe(*rig.assets)
             await rig.admin.fault_on("rest-down")
             pool = rig.pool("market")
-            asset = next(a for a in rig.assets if (c := pool.carrier_of(a)) and len(c.cargo.keys) == 6)
-            carrier = pool.carrier_of(asset)
+            asset = next(
+                a for a in rig.assets if (c := pool.standing.carrier_of(a)) and len(c.cargo.keys) == 6
+            )
+            carrier = pool.standing.carrier_of(asset)
             assert carrier is not None
             # Silent on this socket only.
             await rig.admin.fault_on("freeze-asset", assets=[asset], connection=rig.link_of(carrier).id)
             await pool.mailbox.put(Lost([stream_of(rig, asset)], "resync"))
             await rig.consumer.until(lambda: rig.consumer.of(asset).reasons != [])
             await until_trust(rig, Trust.LIVE, asset)
-            assert pool.carrier_of(asset) is not carrier
+            assert pool.standing.carrier_of(asset) is not carrier
             checks = (await rig.consumer.ask("status"))["checks"]
             assert (checks["resubscribed"], checks["moved"], checks["moved_helped"]) == (1, 1, 1)
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from polybus_protocol.actions import Ended
 from polybus_protocol.backoff import Verdict
 from polybus_protocol.events import AnyEvent, Gap, Order, PriceUpdate, Unknown
 from polybus_protocol.feeds.user import ACCOUNT
-from polybus_protocol.session import Ended
 from polybus_protocol.signals import Live, Overdue, Tapped
 from polybus_protocol.states import State
 from polybus_protocol.stream import Stream
