@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,9 @@ def profile_command(count: int, assets: int, mix: str, picture: Path) -> None:
     """Where the time goes: a flame graph (SVG), or with `.txt` the stacks and how often each was seen."""
     path = _frames(mix, count, assets)
     anyio.run(throughput.profile, path, frames.read(path), picture)
+    # Its title is py-spy's command line, with the folders of this machine.
+    drawn = picture.read_text(encoding="utf-8")
+    picture.write_text(re.sub(r"[^<>]*py-spy record [^<>]*", "polybus under load, by py-spy", drawn))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from .states import Input, State
 
 LOOKS = 8
 """Into how many looks one round over all books is cut, so that none holds the socket up for long: a book that has
-changed takes about 40 us, those of 200 assets a millisecond a look."""
+changed takes 40 us at best, those of 200 assets a millisecond a look."""
 
 RELIEF = 2.0
 """How many times a silence that a second look has confirmed to be none of our fault a socket may be silent."""
