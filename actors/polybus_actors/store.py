@@ -20,6 +20,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from polybus_protocol.asking import ASKING
 from polybus_protocol.control import check_subscription
 from polybus_protocol.errors import ControlError
 from polybus_protocol.interest import Subscription
@@ -289,7 +290,11 @@ def _read(id_: str, value: bytes) -> Subscription:
         ControlError: it is none that could be asked for.
     """
     subscription = _decoder.decode(value)
-    check_subscription(subscription, subscription.id, subscription.deliver)
+    asking = ASKING.get(subscription.feed)
+    # Where the gateway chooses who asks, the account is no part of what was wished.
+    is_chosen = asking is not None and "account" not in asking.fields
+    wished = msgspec.structs.replace(subscription, account=None) if is_chosen else subscription
+    check_subscription(wished, subscription.id, subscription.deliver)
     if subscription.id != id_:
         raise ControlError(400, f"its id is {subscription.id!r}, and its key says {id_[:80]!r}", field="id")
     return subscription

@@ -233,7 +233,7 @@ async def test_five_feeds_resume(nats: NatsServer, tmp_path: Path) -> None:
             await _silence(consumer)
             marks = {key: len(record.events) for key, record in consumer.streams.items()}
             async with gateway_process(nats.url, simulator.feeds, tmp_path, accounts) as gateway:
-                assert gateway.ready["restored"] == 6
+                assert gateway.ready["restored"] == 6, gateway.log.decode()
                 listed = (await consumer.ask("subscriptions"))["subscriptions"]
                 assert sorted(s["id"] for s in listed) == sorted(ids)
                 resumed: dict[str, list[Any]] = {}
