@@ -156,7 +156,8 @@ class Session(Actions):
         if self._inspector.second_look(stream, book, now, time):
             self._watch.refuted()
             stream.liveness.climb_to(Rung.RESUBSCRIBED)
-            return self.resync([key], "frozen", now, time)
+            # The book that gave it away stands in until the venue answers.
+            return [*self.resync([key], "frozen", now, time), *self.witnessed(key, book, now, time)]
         if stream.trust is Trust.QUIET:
             self._watch.confirmed(now)
         return []

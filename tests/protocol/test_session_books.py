@@ -186,7 +186,7 @@ def test_rest_that_is_behind_means_nothing() -> None:
 
 
 def test_a_book_that_moved_on_without_us_is_frozen() -> None:
-    """Twice a later book, and not a word from the stream between: a gap, and it is asked for again."""
+    """Twice a later book, and not a word from the stream between: a gap; it is asked for again, and REST stands in."""
     talk = live(M1, N1)
     talk.waits(35, hearing=written(trade(N1)))
     talk.says()
@@ -195,13 +195,16 @@ def test_a_book_that_moved_on_without_us_is_frozen() -> None:
     talk.tells()
     talk.waits(4, hearing=written(trade(N1)))
     assert Doubtful((M1,)) in talk.tells()
-    (gap,) = talk.witnesses(M1, at=9_000, **later)
+    gap, stand_in = talk.witnesses(M1, at=9_000, **later)
     assert isinstance(gap, Gap)
     assert gap.reason == "frozen"
+    assert isinstance(stand_in, Book)
+    assert (stand_in.origin, trust(talk, M1)) == ("witness", Trust.SUSPECT)
     assert ("subscribe", [M1]) in talk.asks()
     assert (talk.checks["resubscribed"], talk.checks["resubscribed_helped"]) == (1, 0)
     talk.hears(book(M1, at=9_001))
-    assert talk.checks["resubscribed_helped"] == 1
+    talk.waits(1.5)
+    assert (trust(talk, M1), talk.checks["resubscribed_helped"]) == (Trust.LIVE, 1)
 
 
 def test_a_missing_snapshot_can_come_from_rest() -> None:
