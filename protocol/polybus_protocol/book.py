@@ -58,13 +58,16 @@ def _learn(price: str) -> tuple[int, str]:
 class Side:
     """The levels of one side: by price, and their prices in rising order."""
 
-    __slots__ = ("_texts", "keys", "levels")
+    __slots__ = ("_text", "_texts", "_unwritten", "keys", "levels")
 
     def __init__(self) -> None:
         self.keys: list[int] = []
         self.levels: dict[int, Level] = {}
+        self._unwritten: set[int] = set()
+        """Prices whose levels have changed since the side was written: few from look to look."""
         self._texts: dict[int, str] = {}
-        """Levels as the venue's hash wants them, as far as they were asked for: few change from look to look."""
+        """The other levels, as the venue's hash wants them."""
+        self._text = ""
 
     def replace(self, levels: Iterable[Level]) -> None:
         """Forget what there was, and hold these."""
@@ -74,13 +77,13 @@ class Side:
             if not _is_zero(level.size):
                 fresh[key] = Level(price, level.size)
         self.levels, self.keys = fresh, sorted(fresh)
-        self._texts.clear()
+        self._texts, self._text, self._unwritten = {}, "", set(fresh)
 
     def put(self, price: str, size: str) -> None:
         """A level's new total; zero removes it."""
         key, price = _known.get(price) or _learn(price)
-        self._texts.pop(key, None)
-        if _is_zero(size):
+        self._unwritten.add(key)
+        if size == "0" or _is_zero(size):
             if self.levels.pop(key, None) is not None:
                 del self.keys[bisect_left(self.keys, key)]
             return
@@ -99,14 +102,18 @@ class Side:
         return [levels[key] for key in reversed(self.keys)]
 
     def text(self, *, falling: bool) -> str:
-        """The levels inside the hashed text; see `book_hash.levels_json`."""
-        texts, levels = self._texts, self.levels
-        if len(texts) < len(levels):
-            for key, level in levels.items():
-                if key not in texts:
+        """The levels inside the hashed text, see `book_hash.levels_json`; always in the same order for one side."""
+        if self._unwritten:
+            texts, levels = self._texts, self.levels
+            for key in self._unwritten:
+                if (level := levels.get(key)) is None:
+                    texts.pop(key, None)
+                else:
                     texts[key] = level_json(level.price, level.size)
-        keys = self.keys[::-1] if falling else self.keys
-        return ",".join([texts[key] for key in keys])
+            self._unwritten.clear()
+            keys = self.keys[::-1] if falling else self.keys
+            self._text = ",".join([texts[key] for key in keys])
+        return self._text
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
