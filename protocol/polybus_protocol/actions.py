@@ -161,7 +161,7 @@ class Actions:
         self._watch.looked(now)
         self._turn = (self._turn + 1) % LOOKS
         keys, gaps = self._sharing.tend(list(self.streams)[self._turn :: LOOKS], now, time)
-        findings = self._inspector.look(keys, self.streams, now, time)
+        findings = self._inspector.look(keys, self.streams, self.frames, now, time)
         if findings.doubtful:
             self._signals.append(Doubtful(tuple(findings.doubtful)))
         for key, reason, detail in findings.resync:

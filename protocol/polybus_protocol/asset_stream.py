@@ -43,7 +43,16 @@ class AssetStream(Stream):
         ledger: see `Stream`.
     """
 
-    __slots__ = ("_last_book", "book", "facts", "history", "inspected", "inspected_seq", "liveness")
+    __slots__ = (
+        "_last_book",
+        "book",
+        "facts",
+        "history",
+        "inspected",
+        "inspected_seq",
+        "liveness",
+        "unchecked_looks",
+    )
 
     def __init__(
         self,
@@ -61,7 +70,9 @@ class AssetStream(Stream):
         self.liveness = Liveness(budgets, checks)
         self.history: deque[Moment] = deque(maxlen=REMEMBERED_MOMENTS)
         self.inspected = 0
-        """The version of the book that was looked at last."""
+        """The version of the book that was checked last."""
+        self.unchecked_looks = 0
+        """Looks in a row that have found a later version, and left the checking for later."""
         self.inspected_seq: tuple[int, int] = (0, 0)
         """Epoch and `seq` at the last look."""
         self.facts = MarketFacts()

@@ -1,12 +1,17 @@
 """Looking at the books of one connection, beside the hot path: do they agree with what the venue says of them?
 
 The hot path only keeps the books and compares the best prices.  Every check that costs more is made here, on
-the books that have changed since the last look: the hash, the mirror image of the market's other outcome, a book
-that stays crossed.  A book proved by its hash is right, whatever else speaks against it.
+books that have changed: the hash, the mirror image of the market's other outcome, a book that stays crossed.  A book
+proved by its hash is right, whatever else speaks against it.
+
+Books against which something speaks already are checked at each look.  The others take turns, so that checking
+costs no more than a share of what the frames cost: whoever waits longest comes first, and nobody waits for
+longer than `LONGEST_TURN` looks at him.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 import msgspec
 
@@ -20,6 +25,16 @@ from .stream import Stream
 RESYNCS_PER_LOOK = 5
 """Books asked for again at most after one look at a connection: should all of them fail at once, the reason is
 hardly theirs, and a storm of requests would help nobody."""
+
+
+CHECKS_PER_FRAME = 0.25
+"""Books checked for each frame that has come: a check takes about as long as a frame does."""
+
+LEAST_CHECKS = 2
+"""Books that a look may check however few frames have come: what that costs shows nowhere."""
+
+LONGEST_TURN = 12
+"""Looks at an asset after which a change of its book is checked whatever it costs: at the default pace, twelve seconds."""
 
 
 class Findings(msgspec.Struct):
@@ -44,28 +59,48 @@ class Inspector:
         self._checks = checks
         self.confirmations = 0
         """Second looks in a row that found our book."""
+        self._frames = 0
 
-    def look(self, keys: Iterable[str], streams: Mapping[str, Stream], now: float, time: int) -> Findings:
+    def look(
+        self, keys: Iterable[str], streams: Mapping[str, Stream], frames: int, now: float, time: int
+    ) -> Findings:
         """Look at some assets.
 
         Args:
             keys: of the assets.
             streams: all of the connection's.
+            frames: that have come on the connection since it opened.
             now: the session's clock, in seconds.
             time: nanoseconds since the epoch.
         """
         findings = Findings([], [])
+        waiting: list[tuple[int, str, AssetStream]] = []
         for key in keys:
             stream = streams.get(key)
             if not isinstance(stream, AssetStream) or not stream.live:
                 continue
+            liveness, book = stream.liveness, stream.book
             place = stream.epoch, stream.seq
             if place != stream.inspected_seq:
                 stream.inspected_seq = place
-                stream.liveness.heard(now)
+                liveness.heard(now)
                 self.confirmations = 0
-            self._look_at_book(key, stream, streams, findings, now, time)
-            self._look_at_silence(key, stream, findings, now, time)
+            elif now >= liveness.odd_at:
+                self._look_at_silence(key, stream, findings, now, time)
+            if not book.is_live or (book.version == stream.inspected and not liveness.is_failing):
+                continue
+            if liveness.is_failing or book.top_misses or book.is_crossed:
+                self._look_at_book(key, stream, streams, findings, now, time)
+            else:
+                stream.unchecked_looks += 1
+                waiting.append((stream.unchecked_looks, key, stream))
+        most = max(LEAST_CHECKS, int((frames - self._frames) * CHECKS_PER_FRAME))
+        self._frames = frames
+        if len(waiting) > most:
+            waiting.sort(key=itemgetter(0), reverse=True)
+        for place_in_turn, (looks, key, stream) in enumerate(waiting):
+            if place_in_turn < most or looks >= LONGEST_TURN:
+                self._look_at_book(key, stream, streams, findings, now, time)
         return findings
 
     def second_look(self, stream: AssetStream, book: Book, now: float, time: int) -> bool:
@@ -102,9 +137,7 @@ class Inspector:
         time: int,
     ) -> None:
         book, liveness = stream.book, stream.liveness
-        if not book.is_live or (book.version == stream.inspected and not liveness.is_failing):
-            return
-        stream.inspected = book.version
+        stream.inspected, stream.unchecked_looks = book.version, 0
         verdict = stream.prove()
         self._checks[f"hash_{verdict.value}"] += 1
         if verdict is Verdict.PROVED:

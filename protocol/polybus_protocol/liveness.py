@@ -5,6 +5,7 @@ often this very asset usually speaks, so that a busy one is doubted within secon
 """
 
 import enum
+import math
 from collections import Counter
 
 import msgspec
@@ -91,6 +92,7 @@ class Liveness:
         "_retry_s",
         "_tried",
         "_usual_s",
+        "odd_at",
         "rung",
         "trust",
         "why",
@@ -101,6 +103,8 @@ class Liveness:
         self.why: str | None = None
         """What speaks against it, as a sentence; None if nothing does."""
         self.rung = Rung.NONE
+        self.odd_at = math.inf
+        """When the silence becomes odd, so that there may be something to do about it."""
         self._budgets = budgets
         self._tried = tried
         self._has_begun = False
@@ -117,7 +121,7 @@ class Liveness:
     def begun(self, *, by_witness: bool = False) -> None:
         """The stream is live; by a book read over REST it is only as good as suspect, until the stream speaks."""
         self._has_begun = True
-        self._heard_at = None
+        self._heard_at, self.odd_at = None, math.inf
         self._failures = 0
         self._refuted = False
         if by_witness:
@@ -128,6 +132,7 @@ class Liveness:
     def interrupted(self) -> None:
         """A gap has opened."""
         self._has_begun = False
+        self._failures = 0
         self.trust, self.why = Trust.WAITING, None
 
     def heard(self, now: float) -> None:
@@ -140,6 +145,7 @@ class Liveness:
             # Half of the longest, so that there is time for a second look before patience is over.
             self._budget_s = min(max(self._usual_s * USUAL_TIMES, budgets.shortest_s), budgets.longest_s / 2)
         self._heard_at = self._look_at = now
+        self.odd_at = now + self._budget_s
         self._refuted = False
         if not self._failures:
             self._revive()
