@@ -30,7 +30,7 @@ hardly theirs, and a storm of requests would help nobody."""
 CHECKS_PER_FRAME = 0.25
 """Books checked for each frame that has come: a check takes about as long as a frame does."""
 
-LEAST_CHECKS = 2
+LEAST_CHECKS = 1
 """Books that a look may check however few frames have come: what that costs shows nowhere."""
 
 LONGEST_TURN = 12

@@ -5,10 +5,13 @@ from typing import Any
 import msgspec
 
 from polybus_protocol.asset_stream import AssetStream
+from polybus_protocol.book_hash import book_hash
 from polybus_protocol.events import AnyEvent, Book, Gap, type_of
+from polybus_protocol.inspection import LONGEST_TURN
 from polybus_protocol.liveness import Trust
 from polybus_protocol.signals import Doubtful
 from polybus_protocol.states import State
+from polybus_protocol.watch import LOOKS
 
 from .conversation import M1, M2, N1, START, Conversation, M, book, live, opened, price_change, trade, written
 
@@ -271,3 +274,63 @@ def test_the_history_tells_what_happened() -> None:
         (False, True),
         (True, False),
     ]
+
+
+def proved_hash(asset: str, at: int, size: str) -> str:
+    """What the venue says of a book with one bid."""
+    return book_hash(
+        f"0x{asset}",
+        asset,
+        str(START * 1000 + at),
+        [("0.4", size)],
+        [],
+        min_order_size="5",
+        tick_size="0.01",
+        neg_risk=False,
+        last_trade_price="",
+    )
+
+
+def test_every_book_is_proved_in_its_turn() -> None:
+    """A few at a look, so that it costs little, and each within a stated time: so a lost frame shows by then."""
+    assets = [f"{number:030d}" for number in range(100)]
+    talk = Conversation(data_timeout_s=600)
+    talk.wants(*assets)
+    talk.hears(
+        [
+            {
+                "event_type": "book",
+                "market": f"0x{asset}",
+                "asset_id": asset,
+                "timestamp": str(START * 1000),
+                "hash": proved_hash(asset, 0, "10"),
+                "bids": [{"price": "0.4", "size": "10"}],
+                "asks": [],
+                "tick_size": "0.01",
+                "last_trade_price": "",
+            }
+            for asset in assets
+        ]
+    )
+    talk.waits(LONGEST_TURN + 1)
+    assert talk.checks["hash_proved"] == len(assets)
+
+    *heard, missed = assets
+    changes = []
+    for asset in assets:
+        # The missed one's hash is that of a book in which there is another size.
+        entry = {"asset_id": asset, "price": "0.4", "size": "7", "side": "BUY"}
+        entry |= {"hash": proved_hash(asset, 1, "8" if asset is missed else "7"), "best_bid": "0.4"}
+        changes.append(price_change(M1, at=1) | {"market": f"0x{asset}", "price_changes": [entry]})
+    talk.hears(changes)
+    at_once = []
+    for _ in range(LONGEST_TURN * LOOKS):
+        before = talk.checks["hash_proved"]
+        talk.waits(1 / LOOKS)
+        at_once.append(talk.checks["hash_proved"] - before)
+    assert max(at_once) <= 2
+    assert talk.checks["hash_proved"] == len(assets) + len(heard)
+    talk.waits(1)
+    assert all(trust(talk, asset) is Trust.LIVE for asset in heard)
+    assert [gap.reason for gap in talk.everything if isinstance(gap, Gap)] == ["book_mismatch"]
+    assert not stream(talk, missed).live
