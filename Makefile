@@ -93,7 +93,7 @@ profile: setup  ## a flame graph of the gateway under load, in docs/flame.svg
 
 bench-recovery: setup  ## how soon a fault is noticed and mended, and what books and checks cost
 	@$(BIN)/python -m bench.recovery $(ARGS)
-	-@$(BIN)/python -m bench.books_cost
+	@$(BIN)/python -m bench.books_cost
 
 rules:  ## wrap the alert rules for prometheus-operator
 	@scripts/wrap-alerts
