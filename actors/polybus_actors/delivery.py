@@ -3,8 +3,9 @@
 `core` publishes and counts; whether a stream stores it is nobody's business here.
 
 `sampled` asks the stream for an ack with every n-th message, and at least four times a second while there are any.
-The acks come in order and say how far the stream has come, so one of them vouches for all that went before it: if
-an earlier one is missing, or the stream has grown by less than was handed over, what lies between is in doubt.
+The acks come in order and say how far the stream has come, so one of them vouches for all since the ack before: if the
+stream has grown by less than was handed over, all that lies between is in doubt.  The first ack after a trouble has
+nothing to compare with, so it is asked for at once, and vouches for its own message alone.
 
 `acked` asks with each message, repeats what is not acknowledged in time under the same `Nats-Msg-Id`, and gives
 nothing up; see `polybus_actors.lane`.
@@ -185,7 +186,9 @@ class Sampled(Recording):
         self._ask_at = 0.0
         self._waited_s = 0.0
         self._last_seq = 0
-        """Of the stream, when it last acknowledged on this connection; 0 if it did not yet."""
+        """Of the stream, when it last vouched; 0 if it did not yet since the last trouble."""
+        self._first = 1
+        """The first ack that is asked for since the last trouble: those before say nothing of what came after."""
 
     @override
     def hand(self, publication: Publication, now: float) -> int:
@@ -217,8 +220,7 @@ class Sampled(Recording):
         for _, publications in self._asked:
             self._doubt(publications)
         self._doubt(self._unasked)
-        self._asked.clear()
-        self._unasked, self._last_seq, self._waited_s = [], 0, 0.0
+        self._begin()
 
     @override
     def nap(self, seconds: float) -> None:
@@ -229,22 +231,35 @@ class Sampled(Recording):
     @override
     def break_off(self) -> list[Publication]:
         lost = [publication for _, publications in self._asked for publication in publications]
-        # What nobody has asked for yet is the markers' to vouch for.
-        self._asked.clear()
-        self._unasked, self._last_seq, self._waited_s = [], 0, 0.0
+        # A marker may have vouched for these, but only for the server: one that dies may not have stored them.
+        lost += self._unasked
+        self._begin()
         return lost
 
     @override
     def _confirm(self, number: int, ack: PubAck) -> None:
         self._waited_s = 0.0
-        if self.is_there:
+        if self.is_there and self.reason is not None:
             self.reason = None
+            # What was handed over until now is told of already, and makes the stream grow all the same.
+            self._begin()
+        if number < self._first:
+            return
+        batches = list[list[Publication]]()
         while self._asked and self._asked[0][0] <= number:
-            asked, publications = self._asked.popleft()
-            grown = ack.seq - self._last_seq
-            if asked < number or (self._last_seq and grown < len(publications)):
+            batches.append(self._asked.popleft()[1])
+        # An ack that is missing is no harm where the stream has grown by all that was handed over.
+        grown = ack.seq - self._last_seq if self._last_seq else 1
+        if grown < sum(map(len, batches)):
+            for publications in batches:
                 self._doubt(publications)
         self._last_seq = ack.seq
+
+    def _begin(self) -> None:
+        """Count anew: what the next message asks for is the first ack that says something."""
+        self._asked.clear()
+        self._unasked, self._last_seq, self._waited_s = [], 0, 0.0
+        self._first, self._ask_at = self._number + 1, 0.0
 
     @override
     def _refuse(self, number: int, reason: str) -> None:

@@ -1,0 +1,188 @@
+"""Chaos: whatever happens to NATS, each event is stored and received, or lies in a gap; those of accounts are all there.
+
+`make chaos SECONDS=600 SEED=7` does it again and again, with the deadlines of production, and prints a table.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from nats.js.api import DiscardPolicy
+
+from ..support.chaos import Account, Chaos, chaos, mute_subscriber
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
+
+SECONDS = float(os.environ.get("POLYBUS_CHAOS_SECONDS") or 0)
+SEED = int(os.environ.get("POLYBUS_CHAOS_SEED") or 1)
+
+WITHIN_S = 20.0
+"""Seconds in which a run is over: nothing may hang."""
+
+NAMES = ("POLYBUS_MARKET", "POLYBUS_USER")
+
+
+async def until_away(chaos: Chaos) -> None:
+    while chaos.bus.is_connected:
+        await anyio.lowlevel.checkpoint()
+
+
+async def killed(chaos: Chaos) -> None:
+    """SIGKILL, and a restart at once."""
+    chaos.server.kill()
+    await chaos.server.restart()
+
+
+async def killed_and_away(chaos: Chaos) -> None:
+    """SIGKILL, and a backlog until the server is back."""
+    chaos.server.kill()
+    await until_away(chaos)
+    chaos.says(200)
+    await chaos.server.restart()
+
+
+async def restarted(chaos: Chaos) -> None:
+    """SIGTERM and a restart."""
+    await chaos.server.restart()
+
+
+async def frozen(chaos: Chaos) -> None:
+    """SIGSTOP until the bus has given the peer up, then SIGCONT."""
+    chaos.server.freeze()
+    while chaos.bus.client is not None:
+        await anyio.lowlevel.checkpoint()
+    chaos.server.thaw()
+
+
+async def paused(chaos: Chaos) -> None:
+    """SIGSTOP for a moment that nobody needs to notice."""
+    chaos.server.freeze()
+    await anyio.sleep(0.3)
+    chaos.server.thaw()
+
+
+async def wiped(chaos: Chaos) -> None:
+    """The server comes back without its store."""
+    await chaos.set_aside()
+    await chaos.server.terminate()
+    await until_away(chaos)
+    chaos.server.wipe()
+    chaos.says(50)
+    await chaos.server.start()
+
+
+async def cut(chaos: Chaos) -> None:
+    """The line swallows what it is given, and is then cut."""
+    handed = chaos.bus.published
+    chaos.proxy.hold()
+    while chaos.bus.published < handed + 100:
+        await anyio.lowlevel.checkpoint()
+    chaos.proxy.cut()
+
+
+async def slow(chaos: Chaos) -> None:
+    """Somebody subscribes and reads nothing: the server cuts them off, and nobody else is harmed."""
+    mute = mute_subscriber(chaos.server.port)
+    chaos.large = 30_000
+    with mute:
+        log = chaos.server.log
+        while "Slow Consumer" not in log.read_text():
+            chaos.says(200)
+            await chaos.bus.flush(5)
+    chaos.large = 0
+
+
+async def deleted(chaos: Chaos) -> None:
+    """The streams are deleted under our hands, and made anew."""
+    await chaos.set_aside()
+    for name in NAMES:
+        await chaos.client.jetstream().delete_stream(name)
+    chaos.says(50)
+
+
+async def smaller(chaos: Chaos) -> None:
+    """`max_payload` is lowered by a reload: what is larger is lost alone, with a gap."""
+    chaos.large = 4_000
+    reconnects = chaos.bus.reconnects
+    chaos.configure(max_payload=2_048)
+    while chaos.bus.reconnects == reconnects:
+        await anyio.lowlevel.checkpoint()
+
+
+async def revoked(chaos: Chaos) -> None:
+    """The permission to publish events is taken away by a reload, and given back."""
+    chaos.configure(deny='"polymarket.v1.market.>", "polymarket.v1.user.>"')
+    while chaos.bus.denied < 100:
+        await anyio.lowlevel.checkpoint()
+    chaos.configure()
+
+
+async def full(chaos: Chaos) -> None:
+    """Streams that take no more (`discard: new`), until there is room."""
+    js = chaos.client.jetstream()
+    infos = [await js.stream_info(name) for name in NAMES]
+    for info in infos:
+        await js.update_stream(
+            info.config.evolve(max_bytes=max(info.state.bytes, 1), discard=DiscardPolicy.NEW)
+        )
+    while any(one.reason is None for one in (chaos.recording("market"), chaos.recording("user"))):
+        await anyio.lowlevel.checkpoint()
+    chaos.says(50)
+    for info in infos:
+        await js.update_stream(info.config)
+
+
+async def leader_killed(chaos: Chaos) -> None:
+    """SIGKILL for the leader of a stream, in a cluster of three; it comes back while the others elect another."""
+    leader = await chaos.leader_of("POLYBUS_USER")
+    leader.kill()
+    await leader.restart()
+
+
+FAULTS: dict[str, Callable[[Chaos], Awaitable[None]]] = {
+    "killed": killed,
+    "killed, and a backlog": killed_and_away,
+    "restarted": restarted,
+    "frozen": frozen,
+    "paused": paused,
+    "store wiped": wiped,
+    "line cut": cut,
+    "slow subscriber": slow,
+    "streams deleted": deleted,
+    "max_payload lowered": smaller,
+    "permission revoked": revoked,
+    "streams full": full,
+    "leader killed": leader_killed,
+}
+
+
+async def run(name: str, folder: Path) -> Account:
+    """One fault, from a healthy start to a healthy end."""
+    nodes = 3 if name == "leader killed" else 1
+    with anyio.fail_after(WITHIN_S):
+        async with chaos(folder, nodes=nodes, proxied=name == "line cut") as subject:
+            subject.says(20)
+            await subject.until_well()
+            await FAULTS[name](subject)
+            over_at = anyio.current_time()
+            # Something must come through after the fault, or nothing was there to recover from.
+            subject.says()
+            await subject.until_well()
+            return await subject.account(anyio.current_time() - over_at)
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "leader killed"])
+async def test_each_event_is_accounted_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored, or in a gap of the record; received by whoever was there; and all of those of accounts."""
+    monkeypatch.setattr("polybus_actors.bus.MARKER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("polybus_actors.bus.CLOSE_TIMEOUT_S", 0.2)
+    account = await run(name, tmp_path)
+    assert account.faults == []
+    assert account.events > 100
