@@ -231,8 +231,8 @@ class Sampled(Recording):
     @override
     def break_off(self) -> list[Publication]:
         lost = [publication for _, publications in self._asked for publication in publications]
-        # A marker may have vouched for these, but only for the server: one that dies may not have stored them.
-        lost += self._unasked
+        # What nobody has asked for yet is the markers' to vouch for: the last words of a quiet stream would else be in
+        # a gap after each reconnect.
         self._begin()
         return lost
 

@@ -4,12 +4,16 @@
 """
 
 import os
+import random
+import statistics
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import pytest
 from nats.js.api import DiscardPolicy
+
+from polybus_services.nats_server import find_nats_server
 
 from ..support.chaos import Account, Chaos, chaos, mute_subscriber
 
@@ -21,7 +25,7 @@ pytestmark = [
 SECONDS = float(os.environ.get("POLYBUS_CHAOS_SECONDS") or 0)
 SEED = int(os.environ.get("POLYBUS_CHAOS_SEED") or 1)
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 """Seconds in which a run is over: nothing may hang."""
 
 NAMES = ("POLYBUS_MARKET", "POLYBUS_USER")
@@ -186,3 +190,45 @@ async def test_each_event_is_accounted_for(
     account = await run(name, tmp_path)
     assert account.faults == []
     assert account.events > 100
+
+
+LONG = pytest.mark.skipif(not SECONDS, reason="`make chaos` runs it")
+
+
+@LONG
+async def test_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One fault after another, with the deadlines of production; a table of what became of it."""
+    dice, accounts = random.Random(SEED), dict[str, list[Account]]()
+    end = anyio.current_time() + SECONDS
+    while anyio.current_time() < end or len(accounts) < len(FAULTS):
+        for name in dice.sample(list(FAULTS), len(FAULTS)):
+            folder = tmp_path / str(sum(map(len, accounts.values())))
+            folder.mkdir()
+            accounts.setdefault(name, []).append(await run(name, folder))
+    with capsys.disabled():
+        print("", f"{find_nats_server()}, seed {SEED}", *table(accounts), sep="\n")
+    assert [
+        f"{name}: {fault}" for name, found in accounts.items() for one in found for fault in one.faults
+    ] == []
+
+
+def table(accounts: dict[str, list[Account]]) -> list[str]:
+    """A row for each fault, as Markdown."""
+    rows = [
+        "| fault | runs | events | in gaps | twice | recovered after s: median | worst |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name in (name for name in FAULTS if name in accounts):
+        found = accounts[name]
+        times = [one.recovered_s for one in found]
+        numbers = [
+            len(found),
+            *(sum(getattr(one, what) for one in found) for what in ("events", "in_gaps", "twice")),
+        ]
+        told = [
+            *(f"{number:,}" for number in numbers),
+            f"{statistics.median(times):.2f}",
+            f"{max(times):.2f}",
+        ]
+        rows.append(f"| {name} | {' | '.join(told)} |")
+    return rows

@@ -109,11 +109,50 @@ def test_a_stream_that_grew_too_little(sampling: Sampling) -> None:
 
 
 def test_an_ack_that_was_left_out(sampling: Sampling) -> None:
-    """A later ack says nothing of what an earlier one should have vouched for: the stream was away meanwhile."""
+    """Where the stream has not grown by all since the ack before, any of that may be missing."""
     sampling.hears(sampling.hands(1)[0])
     sampling.hands(3, is_stored=False)
     sampling.hears(sampling.hands(3)[0])
-    assert [(first[1], last[1]) for first, last in sampling.reckons()] == [(2, 4)]
+    assert [(first[1], last[1]) for first, last in sampling.reckons()] == [(2, 7)]
+
+
+def test_an_ack_that_was_lost_on_its_way(sampling: Sampling) -> None:
+    """Where the stream has grown by all that was handed over, nothing is in doubt."""
+    sampling.hears(sampling.hands(1)[0])
+    sampling.hands(3)
+    sampling.hears(sampling.hands(3)[0])
+    assert sampling.reckons() == []
+
+
+def test_a_batch_that_an_earlier_one_makes_up_for(sampling: Sampling) -> None:
+    """What is stored of a batch whose ack is missing does not vouch for what is not stored of the next."""
+    sampling.hears(sampling.hands(1)[0])
+    sampling.hands(2)
+    sampling.hands(2, is_stored=False)
+    sampling.hears(sampling.hands(2)[0])
+    assert [(first[1], last[1]) for first, last in sampling.reckons()] == [(2, 7)]
+
+
+def test_what_was_handed_over_in_silence_vouches_for_nothing(sampling: Sampling) -> None:
+    """The first ack after a silence may be followed by what makes the stream grow, and is told of already."""
+    sampling.hears(sampling.hands(1)[0])
+    sampling.recording.nap(0)
+    sampling.hands(3)
+    sampling.recording.nap(TIMEOUT_S + 1)
+    asked = sampling.hands(12)
+    for number in asked[:1]:
+        sampling.hears(number)
+    told = sampling.reckons()
+    # The next one asks at once, and vouches for itself.
+    fresh = sampling.hands(1)
+    assert len(fresh) == 1
+    for number in asked[1:]:
+        sampling.hears(number)
+    sampling.hears(fresh[0])
+    sampling.hands(2, is_stored=False)
+    sampling.hears(sampling.hands(1)[0])
+    assert [(first[1], last[1]) for first, last in told] == [(2, 16)]
+    assert [(first[1], last[1]) for first, last in sampling.reckons()] == [(18, 20)]
 
 
 @pytest.mark.parametrize("how", ["silence", "refusal", "no stream", "deleted"])

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import nats as nats_py
 import pytest
 from nats.aio.client import Client
@@ -257,6 +258,19 @@ async def test_user_events_outlive_the_server(nats: NatsServer) -> None:
             assert judge.faults == []
             assert [event["seq"] for event in events] == list(range(1, 301))
             assert record.outbox.uncertain == 0
+
+
+async def test_a_user_event_that_is_too_large(nats: NatsServer) -> None:
+    """It is lost alone: its gap stands in the record where it would have stood, before what follows it."""
+    with anyio.fail_after(20):
+        async with recording(nats) as record:
+            sizes = ("1", "2", "3" * 2_000_000, "4", "5")
+            events = [msgspec.structs.replace(of_market_1(0), size=size) for size in sizes]
+            record.outbox.put([record.orders.publish(event, 1_000_000_000, None) for event in events])
+            assert await record.bus.flush(5)
+            stored = await record.read(f"{record.orders.key}.>", 5)
+            told = [(event["type"] == "gap", event["seq"]) for event in stored]
+            assert told == [(seq == 3, seq) for seq in range(1, 6)]
 
 
 @pytest.mark.parametrize(

@@ -203,11 +203,13 @@ class Chaos:
         assert recording is not None
         return recording
 
-    async def until_well(self) -> None:
-        """Wait until `is_well`, while the producer goes on."""
+    async def until_well(self, times: int = 1) -> None:
+        """Wait until `is_well`, and each stream has acknowledged so many times from now on; the producer goes on."""
         self.is_saying = True
-        while not self.is_well():
-            await anyio.sleep(LOOK_S)
+        asks = [self.recording(family) for family in ("market", "user")]
+        least = [(one, one.acks + times) for one in asks]
+        while not self.is_well() or any(one.acks < acks for one, acks in least):
+            await _a_moment()
 
     async def until_stored(self) -> None:
         """Wait until the last event of each stream is stored."""
@@ -239,10 +241,7 @@ class Chaos:
     async def account(self, recovered_s: float) -> Account:
         """Stop, and lay what was said beside what was stored and received."""
         # The first ack may have been under way; the second one vouches for what was said before now.
-        market = self.recording("market")
-        acks = market.acks
-        while market.acks < acks + 2 or not self.is_well():
-            await anyio.sleep(LOOK_S)
+        await self.until_well(times=2)
         self.is_saying = False
         assert await self.bus.flush(15)
         # What was repeated may be stored after what is younger, and then the last one stored is not the last.
@@ -372,6 +371,10 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+async def _a_moment() -> None:
+    await anyio.sleep(LOOK_S)
 
 
 async def _ignore(_error: Exception) -> None:
