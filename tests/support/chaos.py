@@ -48,12 +48,14 @@ max_payload: {max_payload}
 max_pending: 2097152
 write_deadline: "1s"
 {extra}
+jetstream: {{ store_dir: "{store}" }}
 authorization {{ users: [
   {{ user: gateway, password: x, permissions: {{ publish: {{ allow: ">", deny: [{deny}] }}, subscribe: ">" }} }}
   {{ user: other, password: x }}
 ] }}
 """
-"""Of a server: whoever reads slowly is soon cut off; and what a reload is to change."""
+"""Of a server: whoever reads slowly is soon cut off; and what a reload is to change.  JetStream is named here because
+nats-server 2.9.10 switches it off at a reload where its command line asks for it."""
 
 
 class Account(msgspec.Struct):
@@ -170,7 +172,9 @@ class Chaos:
     def configure(self, *, max_payload: int = MAX_PAYLOAD, deny: str = "") -> None:
         """Write the server's configuration anew, and have it read."""
         self._max_payload = max_payload
-        self._config.write_text(CONFIG.format(max_payload=max_payload, deny=deny, extra=""))
+        self._config.write_text(
+            CONFIG.format(max_payload=max_payload, deny=deny, extra="", store=self._config.with_suffix(""))
+        )
         self.server.reload()
 
     async def set_aside(self) -> None:
@@ -327,11 +331,16 @@ async def chaos(
             config = folder / f"{number}.conf"
             routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[:nodes])
             cluster = f"server_name: n{number}\ncluster {{ name: c, listen: 127.0.0.1:{ports[number]}, routes: [{routes}] }}"
+            store = config.with_suffix("")
             config.write_text(
-                CONFIG.format(max_payload=MAX_PAYLOAD, deny="", extra=cluster if nodes > 1 else "")
+                CONFIG.format(
+                    store=store, max_payload=MAX_PAYLOAD, deny="", extra=cluster if nodes > 1 else ""
+                )
             )
             servers.append(
-                await stack.enter_async_context(nats_server(config=config, port=ports[nodes + number]))
+                await stack.enter_async_context(
+                    nats_server(config=config, jetstream=False, store_dir=store, port=ports[nodes + number])
+                )
             )
         proxy = await stack.enter_async_context(proxy_to(servers[0].port))
         addresses = [f"127.0.0.1:{proxy.port if proxied else server.port}" for server in servers]
