@@ -129,11 +129,15 @@ async def revoked(chaos: Chaos) -> None:
 async def full(chaos: Chaos) -> None:
     """Streams that take no more (`discard: new`), until there is room."""
     js = chaos.client.jetstream()
+    # Beyond its limit a stream would delete what it holds: nothing may come between the look and the limit.
+    chaos.is_saying = False
+    await chaos.until_stored()
     infos = [await js.stream_info(name) for name in NAMES]
     for info in infos:
         await js.update_stream(
             info.config.evolve(max_bytes=max(info.state.bytes, 1), discard=DiscardPolicy.NEW)
         )
+    chaos.is_saying = True
     while any(one.reason is None for one in (chaos.recording("market"), chaos.recording("user"))):
         await anyio.lowlevel.checkpoint()
     chaos.says(50)
