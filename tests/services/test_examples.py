@@ -188,7 +188,7 @@ async def test_typescript_keeps_whole_books(keep_books: Path, here: Scene, bare:
 
 
 async def test_listen_in_shell(here: Scene, tmp_path: Path) -> None:
-    """With two words of the NATS command line: the answer, the gateway's book, and as many events as were asked for."""
+    """With two words of the NATS command line: answer, book, as many events as were asked for; a refusal ends it."""
     (tmp_path / "nats").write_text(
         f'#!/bin/sh\nexec "{sys.executable}" "{NATS_COMMAND}" "$@"\n', encoding="utf-8"
     )
@@ -205,6 +205,15 @@ async def test_listen_in_shell(here: Scene, tmp_path: Path) -> None:
     assert len(events) == 5
     assert {event["asset"] for event in events} == {book["asset"]} == {asset}
     assert ended["ids"] == [asked["id"]]
+    with anyio.fail_after(PATIENCE_S):
+        refused = await anyio.run_process(
+            ["sh", str(EXAMPLES / "listen.sh"), "0x12", "5"],
+            env=environment(PATH=path, **here.variables),
+            check=False,
+        )
+    assert refused.returncode == 1
+    assert refused.stdout == b""
+    assert json.loads(refused.stderr)["error"]["code"] == 400
 
 
 async def test_parse_reads_frames() -> None:
