@@ -27,11 +27,21 @@ class Book:
         self.sides: dict[str, dict[Decimal, Decimal]] = {"BUY": {}, "SELL": {}}
         """Price to size.  Decimals, because `.5`, `0.5` and `0.50` are one price and no digit may get lost."""
         self.trusted = False
-        self._last = (0, 0)
+        self._last = self._begun = (0, 0)
+        self._time = 0
+        """The venue's time of what was applied last, in milliseconds."""
+
+    def begin(self, answer: dict[str, Any]) -> None:
+        """Begin with what the gateway answered to `book`, if that may be believed; otherwise the next book will do."""
+        if answer.get("trust") in ("live", "quiet"):
+            self.take(answer | {"type": "book"})
+            self._begun = self._last
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in the next event of the asset."""
         (epoch, seq), place = self._last, (event["epoch"], event["seq"])
+        if place <= self._begun:
+            return  # the book we began with holds it already
         match event["type"]:
             case "gap":
                 # Events may be missing, on the way from the venue to NATS: trust ends.
@@ -40,10 +50,14 @@ class Book:
                 # A whole book: whatever went wrong before does not matter any more.
                 self.sides = {"BUY": levels(event["bids"]), "SELL": levels(event["asks"])}
                 self.trusted = True
+                self._time = event.get("source_time") or 0
             case _ if place != (epoch, seq + 1):
                 # No gap says so, hence it was between NATS and us: we were too slow, or reconnected.
                 self.trusted = False
-            case "price_change" if self.trusted:
+            case "price_change" if (
+                self.trusted and (time := event.get("source_time") or self._time) >= self._time
+            ):
+                self._time = time
                 for change in event["changes"]:
                     side, price, size = self.sides[change["side"]], change["price"], Decimal(change["size"])
                     side[Decimal(price)] = size
@@ -67,25 +81,42 @@ async def main(assets: list[str]) -> None:
     nc = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"))
     books = {asset: Book() for asset in assets}
 
-    async def show(message: Any) -> None:
-        event = json.loads(message.data)
-        book = books[event["asset"]]
-        book.take(event)
-        bid, ask = book.top()
-        why = event.get("reason") or ""
-        print("ok" if book.trusted else "??", event["asset"][:6], bid, ask, event["type"], why, flush=True)
+    async def ask(verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        reply = await nc.request(f"{PREFIX}.control.{verb}", json.dumps(request).encode(), timeout=15)
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
 
-    # First listen, then ask: the first book comes as soon as the venue was asked.
-    for asset in assets:
-        await nc.subscribe(f"{PREFIX}.market.*.{asset}.>", cb=show)
-    request = {"assets": assets, "owner": "examples/follow.py", "wait": "data"}
-    reply = await nc.request(f"{PREFIX}.control.subscribe", json.dumps(request).encode(), timeout=15)
-    answer = json.loads(reply.data)
+    def show(asset: str, what: str) -> None:
+        book = books[asset]
+        print("ok" if book.trusted else "??", asset[:6], *book.top(), what, flush=True)
+
+    async def follow(asset: str, events: Any) -> None:
+        # Whoever is not the first to ask sees no book come: the gateway has one.
+        books[asset].begin(await ask("book", {"asset": asset}))
+        show(asset, "begins")
+        async for message in events.messages:
+            event = json.loads(message.data)
+            books[asset].take(event)
+            show(asset, f"{event['type']} {event.get('reason') or ''}")
+
+    # First listen, then ask: what comes meanwhile waits in the subscriptions.
+    events = {asset: await nc.subscribe(f"{PREFIX}.market.*.{asset}.>") for asset in assets}
+    # With an id, asking again adds nothing, and with one of its own no other program's subscription is meant.
+    request = {
+        "assets": assets,
+        "owner": "examples/follow.py",
+        "id": f"follow-py-{os.getpid()}",
+        "wait": "data",
+    }
+    answer = await ask("subscribe", request)
     if "error" in answer:
         sys.exit(answer["error"]["message"])
     for missing in answer["missing"]:
         print("--", missing["asset"][:6], missing["reason"], flush=True)
-    await asyncio.Event().wait()
+    try:
+        await asyncio.gather(*(follow(asset, events[asset]) for asset in assets))
+    finally:
+        await ask("unsubscribe", {"id": answer["id"]})
 
 
 if __name__ == "__main__":

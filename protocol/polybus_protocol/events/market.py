@@ -91,7 +91,10 @@ class LastBook(MarketEvent, tag="last_book"):
 
 
 class PriceChange(MarketEvent, tag="price_change"):
-    """The levels of one asset that one frame changed: apply them together, in order."""
+    """The levels of one asset that one frame changed: apply them together, in order.
+
+    One with an older `source_time` than what was applied before it, a book or changes, is in it already: leave it out.
+    """
 
     changes: list[Change]
     """In the venue's order."""
