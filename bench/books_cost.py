@@ -20,15 +20,15 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.table import Table
 
-from polybus_actors.bus import Bus
-from polybus_actors.login import NatsSettings
-from polybus_actors.outbox import Outbox
-from polybus_protocol.asset_stream import AssetStream
-from polybus_protocol.commons import Commons
-from polybus_protocol.directory import MarketDirectory
+from polybus_actors.publishing.bus import Bus
+from polybus_actors.publishing.login import NatsSettings
+from polybus_actors.publishing.outbox import Outbox
+from polybus_protocol.books.asset_stream import AssetStream
+from polybus_protocol.conversation.commons import Commons
+from polybus_protocol.conversation.directory import MarketDirectory
+from polybus_protocol.conversation.session import Session
 from polybus_protocol.feeds.market import FEED, MarketDialect
 from polybus_protocol.profile import PROFILES
-from polybus_protocol.session import Session
 from polybus_protocol.stream import Publication, Stream
 from polybus_services.nats_server import nats_server
 from polybus_services.simulator import SimulatorOptions, running_simulator

@@ -12,7 +12,7 @@ import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bench import machine
-from polybus_protocol.replies import StatusReply
+from polybus_protocol.control.replies import StatusReply
 from polybus_services.client import ControlClient
 
 ROOT = Path(__file__).parents[1]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from polybus_protocol.replies import Missing
+from polybus_protocol.control.replies import Missing
 
-from .connection import Connection, Phase
-from .pool import Pool
-from .tally import Tally
+from .venue.connection import Connection, Phase
+from .venue.pool import Pool
+from .venue.tally import Tally
 
 if TYPE_CHECKING:
     from .gateway import Gateway

@@ -13,28 +13,28 @@ import anyio
 import msgspec
 from nats.aio.client import Client
 
-from polybus_protocol.control import VERBS
-from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.control.requests import VERBS
+from polybus_protocol.conversation.directory import MarketDirectory
 from polybus_protocol.feeds.dialect import Dialect
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.stream import GapLedger, Stream
 from polybus_protocol.subjects import PREFIX
 
-from .accounts import Accounts
-from .bulletins import Bulletins
-from .bus import CLOSE_TIMEOUT_S, Bus
-from .control import Control
-from .delivery import DeliverySettings
-from .lane import Acked
-from .login import NatsSettings
-from .outbox import Outbox
-from .pool import Lost, Pool
-from .pools import Pools
-from .registry import Registry
-from .store import Store
-from .streams import Streams, StreamsSettings, recordings
+from .control.registry import Registry
+from .control.service import Control
+from .control.store import Store
+from .control.verbs import Verbs
+from .publishing.bulletins import Bulletins
+from .publishing.bus import CLOSE_TIMEOUT_S, Bus
+from .publishing.delivery import DeliverySettings
+from .publishing.lane import Acked
+from .publishing.login import NatsSettings
+from .publishing.outbox import Outbox
+from .publishing.streams import Streams, StreamsSettings, recordings
 from .supervisor import Supervisor
-from .verbs import Verbs
+from .venue.accounts import Accounts
+from .venue.pool import Lost, Pool
+from .venue.pools import Pools
 from .watcher import Watcher
 
 logger = logging.getLogger("polybus.gateway")

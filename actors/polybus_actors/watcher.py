@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 import msgspec
 
-from polybus_protocol.asking import ASKING
-from polybus_protocol.control import VERBS
+from polybus_protocol.control.asking import ASKING
+from polybus_protocol.control.requests import VERBS
 from polybus_protocol.stream import Publication
 
-from .connection import Connection
 from .histogram import ANSWER_BOUNDS_S, Histogram
+from .venue.connection import Connection
 
 SAMPLE_INTERVAL_NS = 1_000_000
 """Nanoseconds from one batch that is looked into to the next: a look takes about 2 us, so 0.2 % of the time at most."""

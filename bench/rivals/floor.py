@@ -13,8 +13,8 @@ import nats
 from bench.rivals import manners
 from polybus_protocol.events import Event, MarketEvent, encode_event, type_of
 from polybus_protocol.feeds.market import MarketDialect
-from polybus_protocol.framing import FrameStream
-from polybus_protocol.handshake import Accepted, Handshake
+from polybus_protocol.websocket.framing import FrameStream
+from polybus_protocol.websocket.handshake import Accepted, Handshake
 
 CHUNK_BYTES = 64 * 1024
 """As the gateway reads."""

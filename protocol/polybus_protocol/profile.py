@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from .backoff import BackoffPolicy
-from .liveness import Budgets
+from .books.liveness import Budgets
+from .websocket.backoff import BackoffPolicy
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]

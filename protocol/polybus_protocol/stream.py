@@ -10,7 +10,6 @@ from collections.abc import Collection
 import msgspec
 
 from .events import Event, Gap, Unknown, encode_event, type_of
-from .pair import Pair
 from .subjects import (
     FAMILIES,
     PREFIX,
@@ -21,6 +20,7 @@ from .subjects import (
     last_token,
     stream_key,
 )
+from .twins.pair import Pair
 
 NS_PER_MS = 1_000_000
 

@@ -23,8 +23,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from polybus_actors.login import LoginError, NatsSettings, is_denial, new_client, options
-from polybus_protocol.replies import (
+from polybus_actors.publishing.login import LoginError, NatsSettings, is_denial, new_client, options
+from polybus_protocol.control.replies import (
     BookReply,
     ErrorReply,
     ExplainReply,
@@ -195,7 +195,7 @@ class ControlClient:
         return {"disconnected_cb": went_away, "reconnected_cb": came_back, "closed_cb": closed}
 
     async def subscribe(self, **fields: object) -> SubscribeReply:
-        """Add interest; the fields are those of `polybus_protocol.control.SubscribeRequest`."""
+        """Add interest; the fields are those of `polybus_protocol.control.requests.SubscribeRequest`."""
         wait_s = fields.get("wait_timeout_s", 10.0) if fields.get("wait", "accepted") != "accepted" else 0.0
         assert isinstance(wait_s, int | float)
         return await self._request("subscribe", fields, SubscribeReply, ANSWER_WITHIN_S + wait_s)

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from polybus_actors.accounts import Account
-from polybus_actors.delivery import DeliverySettings
-from polybus_actors.login import MASK, LoginError, NatsSettings, check_files, mask_url, split_urls
-from polybus_actors.streams import StreamsSettings
-from polybus_protocol.handshake import parse_url
+from polybus_actors.publishing.delivery import DeliverySettings
+from polybus_actors.publishing.login import MASK, LoginError, NatsSettings, check_files, mask_url, split_urls
+from polybus_actors.publishing.streams import StreamsSettings
+from polybus_actors.venue.accounts import Account
 from polybus_protocol.profile import PROFILES, FeedProfile
 from polybus_protocol.subjects import PREFIX
+from polybus_protocol.websocket.handshake import parse_url
 from polybus_services.context import LOGIN, ContextError, read_context
 from polybus_services.settings import ConfigError, Settings, named_tables, variable_of
 

@@ -22,7 +22,7 @@ import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream
 from nats.aio.msg import Msg
 
-from polybus_actors.login import NatsSettings
+from polybus_actors.publishing.login import NatsSettings
 from polybus_protocol.events import AnyEvent, LastBook, decode_event
 from polybus_protocol.subjects import PREFIX, asset_pattern, encode_token
 from polybus_services.client import (

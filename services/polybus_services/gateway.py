@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import msgspec
 
-from polybus_actors.accounts import Accounts
 from polybus_actors.gateway import Gateway, GatewaySettings
-from polybus_actors.login import NatsUnreachable
-from polybus_actors.pools import ACCOUNT_FEEDS
-from polybus_actors.transport import DialFailed, dial
+from polybus_actors.publishing.login import NatsUnreachable
+from polybus_actors.venue.accounts import Accounts
+from polybus_actors.venue.pools import ACCOUNT_FEEDS
+from polybus_actors.venue.transport import DialFailed, dial
 from polybus_actors.watcher import Watcher
 from polybus_protocol.profile import FeedProfile
 

@@ -9,9 +9,9 @@ from collections import deque
 
 import msgspec
 
-from polybus_protocol.book import BadLevel, OrderBook
+from polybus_protocol.books.book import BadLevel, OrderBook
+from polybus_protocol.control.replies import BookReply
 from polybus_protocol.events import GAP_REASONS, AnyEvent, Book, Gap, LastBook, TickSizeChange
-from polybus_protocol.replies import BookReply
 from polybus_services.order import LOST_ON_THE_WAY, Place, Track
 
 __all__ = ["LocalBook", "TrustChanged"]

@@ -28,7 +28,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
-from polybus_actors.streams import PLANS, StreamsSettings, plan_of, stream_name
+from polybus_actors.publishing.streams import PLANS, StreamsSettings, plan_of, stream_name
 from polybus_protocol.events import AnyEvent, decode_event
 from polybus_protocol.subjects import PREFIX
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from polybus_protocol.replies import ConnectionInfo, StatusReply
+from polybus_protocol.control.replies import ConnectionInfo, StatusReply
 
 RATE_S = 5.0
 """Rates are those of so many seconds: of one second they would jump about too much to be read."""

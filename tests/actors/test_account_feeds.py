@@ -9,8 +9,8 @@ import anyio
 import msgspec
 import pytest
 
-from polybus_actors.accounts import Account, Accounts
-from polybus_actors.connection import MUTE_ENDS
+from polybus_actors.venue.accounts import Account, Accounts
+from polybus_actors.venue.connection import MUTE_ENDS
 from polybus_services.simulator import Simulator
 
 from ..support.consumer import Refused

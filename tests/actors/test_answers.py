@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from polybus_actors import answers
-from polybus_actors.answers import Answer, Answers
-from polybus_protocol.control import UnsubscribeRequest
+from polybus_actors.control import answers
+from polybus_actors.control.answers import Answer, Answers
+from polybus_protocol.control.requests import UnsubscribeRequest
 from polybus_protocol.errors import ControlError
 
 from ..support.consumer import Refused

@@ -6,8 +6,8 @@ import anyio
 import msgspec
 import pytest
 
-from polybus_actors.pool import Lost
-from polybus_protocol.liveness import Trust
+from polybus_actors.venue.pool import Lost
+from polybus_protocol.books.liveness import Trust
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.books import BELIEVED, book_of, is_right, stream_of
@@ -25,8 +25,8 @@ SHARP = msgspec.structs.replace(QUICK, check_interval_s=0.1, shortest_silence_s=
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a profile does not set, and what nobody here wants to wait for."""
-    monkeypatch.setattr("polybus_protocol.liveness.RELOOK_S", 0.2)
-    monkeypatch.setattr("polybus_actors.bulletins.INTERVAL_S", 0.1)
+    monkeypatch.setattr("polybus_protocol.books.liveness.RELOOK_S", 0.2)
+    monkeypatch.setattr("polybus_actors.publishing.bulletins.INTERVAL_S", 0.1)
 
 
 async def until_looked_at(rig: Rig) -> None:

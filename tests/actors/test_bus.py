@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from polybus_actors.bus import Bus
-from polybus_actors.edges import UNREAD_TIMEOUT_S
-from polybus_actors.login import NatsSettings, NatsUnreachable
-from polybus_actors.outbox import Outbox
+from polybus_actors.publishing.bus import Bus
+from polybus_actors.publishing.edges import UNREAD_TIMEOUT_S
+from polybus_actors.publishing.login import NatsSettings, NatsUnreachable
+from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.events import LastTradePrice
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server
@@ -104,8 +104,8 @@ async def test_the_line_to_nats_is_cut() -> None:
 
 async def test_nats_freezes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen server under load is given up in time; when it thaws, every lost event is covered by a gap."""
-    monkeypatch.setattr("polybus_actors.bus.MARKER_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("polybus_actors.bus.CLOSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("polybus_actors.publishing.bus.MARKER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("polybus_actors.publishing.bus.CLOSE_TIMEOUT_S", 0.3)
     with anyio.fail_after(60):
         async with rigged(SimulatorOptions(markets=4, seed=5, rate=1500)) as rig:
             await rig.subscribe(*rig.assets)
@@ -246,7 +246,7 @@ async def test_an_event_larger_than_nats_takes(nats: NatsServer, outbox: Outbox)
 
 async def test_cancelled_while_nats_py_waits(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """nats-py swallows a cancellation while it waits for a peer: the bus ends all the same, and forgets nothing."""
-    monkeypatch.setattr("polybus_actors.bus.CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("polybus_actors.publishing.bus.CLOSE_TIMEOUT_S", 0.2)
     outbox, stream = Outbox(100_000, 10**9), Stream("market", "market", ("0x1", "1"))
     stream.begin(of_market_1(), 1, None)
     with anyio.fail_after(20):

@@ -189,8 +189,8 @@ async def test_each_event_is_accounted_for(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stored, or in a gap of the record; received by whoever was there; and all of those of accounts."""
-    monkeypatch.setattr("polybus_actors.bus.MARKER_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("polybus_actors.bus.CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("polybus_actors.publishing.bus.MARKER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("polybus_actors.publishing.bus.CLOSE_TIMEOUT_S", 0.2)
     account = await run(name, tmp_path)
     assert account.faults == []
     assert account.events > 100

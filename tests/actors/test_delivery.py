@@ -7,10 +7,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from polybus_actors.delivery import ASK_INTERVAL_S, MOST_ASKED, Sampled
-from polybus_actors.lane import SAME_S, Acked, Shipment
-from polybus_actors.losses import Losses
-from polybus_actors.outbox import Outbox
+from polybus_actors.publishing.delivery import ASK_INTERVAL_S, MOST_ASKED, Sampled
+from polybus_actors.publishing.lane import SAME_S, Acked, Shipment
+from polybus_actors.publishing.losses import Losses
+from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.events import Gap, LastTradePrice, decode_event
 from polybus_protocol.stream import Publication, Stream
 

@@ -13,10 +13,18 @@ import nkeys
 import pytest
 from nats.aio.client import Client
 
-from polybus_actors.bus import Bus
-from polybus_actors.edges import dismiss
-from polybus_actors.login import LoginError, NatsSettings, new_client, options, read_creds, words, writer_of
-from polybus_actors.outbox import Outbox
+from polybus_actors.publishing.bus import Bus
+from polybus_actors.publishing.edges import dismiss
+from polybus_actors.publishing.login import (
+    LoginError,
+    NatsSettings,
+    new_client,
+    options,
+    read_creds,
+    words,
+    writer_of,
+)
+from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server
 

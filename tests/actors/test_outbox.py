@@ -4,7 +4,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from polybus_actors.outbox import Outbox
+from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.events import Book, Gap, decode_event
 from polybus_protocol.stream import Publication, Stream
 

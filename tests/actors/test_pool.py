@@ -7,7 +7,7 @@ import anyio
 import msgspec
 import pytest
 
-from polybus_protocol.control import MAX_ASSETS
+from polybus_protocol.control.requests import MAX_ASSETS
 from polybus_services.simulator import MarketLimits, SimulatorOptions
 
 from ..support.consumer import Refused

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from polybus_protocol.control import VERBS
+from polybus_protocol.control.requests import VERBS
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.consumer import Refused

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import pytest
 
-from polybus_protocol.proof import Verdict
+from polybus_protocol.books.proof import Verdict
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.rig import QUICK, Rig, rigged

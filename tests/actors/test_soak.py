@@ -15,7 +15,7 @@ import anyio
 import msgspec
 import pytest
 
-from polybus_actors.connection import Phase
+from polybus_actors.venue.connection import Phase
 from polybus_services.simulator import PolyboltChoices
 
 from ..support.five import FEEDS, follow, is_served, said, venue

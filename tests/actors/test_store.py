@@ -12,8 +12,8 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.kv import KeyValue
 
-from polybus_actors.store import Store
-from polybus_protocol.interest import Subscription
+from polybus_actors.control.store import Store
+from polybus_protocol.control.interest import Subscription
 from polybus_services.nats_server import NatsServer, nats_server
 
 from ..support.proxy import proxy_to

@@ -13,12 +13,12 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
-from polybus_actors.bus import Bus
-from polybus_actors.delivery import DeliverySettings, Recording
-from polybus_actors.lane import Acked
-from polybus_actors.login import NatsSettings
-from polybus_actors.outbox import Outbox
-from polybus_actors.streams import Limits, Streams, StreamsSettings, recordings
+from polybus_actors.publishing.bus import Bus
+from polybus_actors.publishing.delivery import DeliverySettings, Recording
+from polybus_actors.publishing.lane import Acked
+from polybus_actors.publishing.login import NatsSettings
+from polybus_actors.publishing.outbox import Outbox
+from polybus_actors.publishing.streams import Limits, Streams, StreamsSettings, recordings
 from polybus_protocol.events import Gap, LastTradePrice, decode_event
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server

@@ -7,8 +7,8 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from polybus_actors.pacer import DialPacer
 from polybus_actors.supervisor import RestartPolicy, Supervisor, TooManyRestarts
+from polybus_actors.venue.pacer import DialPacer
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from anyio.streams.tls import TLSStream
 
-from polybus_actors.transport import DialFailed, Wire, dial
-from polybus_protocol.backoff import Verdict
+from polybus_actors.venue.transport import DialFailed, Wire, dial
+from polybus_protocol.websocket.backoff import Verdict
 from polybus_services.simulator import SimulatorOptions, running_simulator
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ import anyio
 import anyio.abc
 import pytest
 
-from polybus_actors import witness as witness_module
-from polybus_actors.witness import Failure, Testimony, Witness, WitnessFailure, _Bucket
-from polybus_protocol.book_hash import book_hash
+from polybus_actors.venue import witness as witness_module
+from polybus_actors.venue.witness import Failure, Testimony, Witness, WitnessFailure, _Bucket
+from polybus_protocol.books.book_hash import book_hash
 from polybus_protocol.events import Book
 from polybus_services.http import Request, Response, serve_http
 from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator

@@ -1,6 +1,6 @@
 """The component `streams`: what NACK makes is what the gateway would make."""
 
-from polybus_actors.streams import PLANS, Limits, StreamsSettings, stream_name
+from polybus_actors.publishing.streams import PLANS, Limits, StreamsSettings, stream_name
 from polybus_protocol import PREFIX
 
 from .manifests import Manifests, load_all, rendered

@@ -7,17 +7,17 @@ from typing import Any
 
 import msgspec
 
-from polybus_protocol.asset_stream import AssetStream
-from polybus_protocol.cargo import Cargo
-from polybus_protocol.commons import Commons
-from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.books.asset_stream import AssetStream
+from polybus_protocol.conversation.cargo import Cargo
+from polybus_protocol.conversation.commons import Commons
+from polybus_protocol.conversation.directory import MarketDirectory
+from polybus_protocol.conversation.session import Session
+from polybus_protocol.conversation.signals import Signal
 from polybus_protocol.door import DIALECTS, decode
 from polybus_protocol.events import AnyEvent, Book, Event, Gap, decode_event
 from polybus_protocol.feeds.credentials import Credentials
 from polybus_protocol.feeds.market import VENUE, MarketDialect
 from polybus_protocol.profile import PROFILES, FeedProfile
-from polybus_protocol.session import Session
-from polybus_protocol.signals import Signal
 from polybus_protocol.stream import GapLedger, Publication, Stream
 from polybus_protocol.subjects import ids_of, stream_key, subject_for
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_protocol import subject_for
-from polybus_protocol.asking import ASKING, MAX_SUBJECT_BYTES, check, keys_of, subjects_of
-from polybus_protocol.cargo import Cargo
+from polybus_protocol.control.asking import ASKING, MAX_SUBJECT_BYTES, check, keys_of, subjects_of
+from polybus_protocol.control.wish import Wish
+from polybus_protocol.conversation.cargo import Cargo
 from polybus_protocol.door import DIALECTS
 from polybus_protocol.errors import ControlError
 from polybus_protocol.events import MARKET_EVENTS, Event, Gap, Unknown, type_of
@@ -20,7 +21,6 @@ from polybus_protocol.feeds.reading import Aside
 from polybus_protocol.profile import PROFILES
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import FAMILIES, family_of, ids_of
-from polybus_protocol.wish import Wish
 
 from .samples import FRAMES, Samples
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.assignment import Assignment
+from polybus_protocol.conversation.assignment import Assignment
 
 KEYS = st.lists(st.integers(0, 30).map(str), max_size=12)
 CALLS = st.lists(st.tuples(st.booleans(), KEYS), max_size=30)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.backoff import (
+from polybus_protocol.websocket.backoff import (
     CLOSE_VERDICTS,
     Backoff,
     BackoffPolicy,

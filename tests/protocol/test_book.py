@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.book import BadLevel, OrderBook, price_key
+from polybus_protocol.books.book import BadLevel, OrderBook, price_key
 from polybus_protocol.events import Book, Change, Gap, LastTradePrice, Level, PriceChange, TickSizeChange
 
 from .conversation import M1, M2, M

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polybus_protocol.book_hash import book_hash, hash_of_json, levels_json
+from polybus_protocol.books.book_hash import book_hash, hash_of_json, levels_json
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "hash_vectors.json").read_text()

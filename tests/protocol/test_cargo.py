@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol import cargo as module
-from polybus_protocol.cargo import Cargo
+from polybus_protocol.conversation import cargo as module
+from polybus_protocol.conversation.cargo import Cargo
 from polybus_protocol.events import Event
 from polybus_protocol.feeds.market import VENUE, MarketDialect
 from polybus_protocol.feeds.rtds import RtdsDialect

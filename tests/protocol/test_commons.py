@@ -2,8 +2,8 @@
 
 import pytest
 
-from polybus_protocol import commons
-from polybus_protocol.commons import Commons
+from polybus_protocol.conversation import commons
+from polybus_protocol.conversation.commons import Commons
 from polybus_protocol.events import Book, Event, MarketResolved, NewMarket, Unknown
 
 from .conversation import M1, M, N

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from polybus_protocol import PREFIX, ControlError, Gap, decode, encode_event, subject_for, type_of
-from polybus_protocol.asking import ASKING
 from polybus_protocol.contract import VERSION, asyncapi, breaking_changes, files, pages, words
 from polybus_protocol.contract.schemas import reachable
-from polybus_protocol.control import REQUESTS, VERBS, parse_request
+from polybus_protocol.control.asking import ASKING
+from polybus_protocol.control.replies import REPLIES, ErrorReply
+from polybus_protocol.control.requests import REQUESTS, VERBS, parse_request
 from polybus_protocol.door import DIALECTS
 from polybus_protocol.events import AnyEvent
-from polybus_protocol.replies import REPLIES, ErrorReply
 
 from ..support.contract import CONTRACT, document, fault, fault_of_event, schema
 from .samples import FRAMES, wire

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.control import (
+from polybus_protocol.control.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
+from polybus_protocol.control.requests import (
     MAX_ASSETS,
     REQUESTS,
     VERBS,
@@ -21,7 +22,6 @@ from polybus_protocol.control import (
 )
 from polybus_protocol.errors import ControlError
 from polybus_protocol.events import MARKET_EVENTS, type_of
-from polybus_protocol.replies import REPLIES, ErrorBody, ErrorReply, encode_reply
 
 ASSET = "7" * 77
 MARKET_TYPES = [type_of(event) for event in MARKET_EVENTS]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from polybus_protocol import directory
-from polybus_protocol.directory import MarketDirectory
+from polybus_protocol.conversation import directory
+from polybus_protocol.conversation.directory import MarketDirectory
 
 
 def test_pairs_are_learned_in_the_order_in_which_they_pass_by() -> None:

@@ -13,7 +13,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.extensions import PerMessageDeflate
 
 from polybus_protocol.errors import LocalProtocolError
-from polybus_protocol.framing import Binary, FrameEvent, FrameStream, PeerClosed, ProtocolBroken
+from polybus_protocol.websocket.framing import Binary, FrameEvent, FrameStream, PeerClosed, ProtocolBroken
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, RSV1 = 0x80, 0x40

@@ -10,8 +10,16 @@ from wsproto.connection import ConnectionType
 from wsproto.events import AcceptConnection, Request
 from wsproto.handshake import H11Handshake
 
-from polybus_protocol.backoff import Verdict
-from polybus_protocol.handshake import Accepted, Endpoint, Handshake, Refused, explain, parse_url, verdict
+from polybus_protocol.websocket.backoff import Verdict
+from polybus_protocol.websocket.handshake import (
+    Accepted,
+    Endpoint,
+    Handshake,
+    Refused,
+    explain,
+    parse_url,
+    verdict,
+)
 
 URL = "wss://feed.test/ws/market"
 NOW = 1_790_000_000.0  # Mon, 21 Sep 2026 14:13:20 GMT

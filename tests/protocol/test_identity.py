@@ -16,7 +16,7 @@ from polybus_protocol.events import (
     PriceChange,
     TickSizeChange,
 )
-from polybus_protocol.identity import Recent, identity_of
+from polybus_protocol.twins.identity import Recent, identity_of
 
 IDS = ("0xa", "7")
 CHANGE = Change("0.5", "10", "BUY", "h1", "0.5", "0.6")

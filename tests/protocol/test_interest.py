@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.interest import Interest, Steps, Subscription, steps
+from polybus_protocol.control.interest import Interest, Steps, Subscription, steps
 
 VENUE = "*"
 KEYS = st.lists(st.sampled_from("abcdef"), max_size=5)

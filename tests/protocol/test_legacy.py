@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from polybus_protocol.asking import keys_of, subjects_of
-from polybus_protocol.control import SubscribeRequest, parse_request
+from polybus_protocol.control.asking import keys_of, subjects_of
+from polybus_protocol.control.requests import SubscribeRequest, parse_request
 from polybus_protocol.errors import ControlError
 from polybus_protocol.legacy import FIELDS, modernise
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.liveness import FIRST_RETRY_S, RELOOK_S, Budgets, Liveness, Rung, Trust
+from polybus_protocol.books.liveness import FIRST_RETRY_S, RELOOK_S, Budgets, Liveness, Rung, Trust
 
 BUDGETS = Budgets(shortest_s=15, first_s=30, longest_s=600)
 

@@ -1,7 +1,7 @@
 """Whom a loss concerns (its use is shown in the session's tests)."""
 
+from polybus_protocol.conversation.loss import concerned
 from polybus_protocol.events import Unknown
-from polybus_protocol.loss import concerned
 from polybus_protocol.stream import Stream
 
 from .conversation import M1, M2, N1, M, N

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from polybus_protocol.book import OrderBook
-from polybus_protocol.book_hash import book_hash
+from polybus_protocol.books.book import OrderBook
+from polybus_protocol.books.book_hash import book_hash
+from polybus_protocol.books.proof import PATIENCE, PAUSE, MarketFacts, Verdict
 from polybus_protocol.events import Book, Change, LastTradePrice, Level, PriceChange, TickSizeChange
-from polybus_protocol.proof import PATIENCE, PAUSE, MarketFacts, Verdict
 
 from .conversation import M1, M
 

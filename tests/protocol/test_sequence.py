@@ -2,8 +2,8 @@
 
 import pytest
 
+from polybus_protocol.conversation.sequence import ChannelSequence
 from polybus_protocol.feeds.reading import Upstream
-from polybus_protocol.sequence import ChannelSequence
 
 
 @pytest.mark.parametrize(

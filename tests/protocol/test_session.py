@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from polybus_protocol.actions import Ended
-from polybus_protocol.backoff import Verdict
+from polybus_protocol.conversation.actions import Ended
+from polybus_protocol.conversation.signals import Live, Overdue, Tapped
+from polybus_protocol.conversation.states import TABLE, Input, State
+from polybus_protocol.conversation.waits import RESYNC_INTERVAL_S
 from polybus_protocol.events import Book, Gap, MarketEvent, Unknown
 from polybus_protocol.feeds.market import VENUE
-from polybus_protocol.signals import Live, Overdue, Tapped
-from polybus_protocol.states import TABLE, Input, State
-from polybus_protocol.waits import RESYNC_INTERVAL_S
+from polybus_protocol.websocket.backoff import Verdict
 
 from .conversation import (
     M1,

@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from polybus_protocol.asset_stream import AssetStream
-from polybus_protocol.book_hash import book_hash
+from polybus_protocol.books.asset_stream import AssetStream
+from polybus_protocol.books.book_hash import book_hash
+from polybus_protocol.books.inspection import LONGEST_TURN
+from polybus_protocol.books.liveness import Trust
+from polybus_protocol.conversation.signals import Doubtful
+from polybus_protocol.conversation.states import State
+from polybus_protocol.conversation.watch import LOOKS
 from polybus_protocol.events import AnyEvent, Book, Gap, type_of
-from polybus_protocol.inspection import LONGEST_TURN
-from polybus_protocol.liveness import Trust
-from polybus_protocol.signals import Doubtful
-from polybus_protocol.states import State
-from polybus_protocol.watch import LOOKS
 
 from .conversation import M1, M2, N1, START, Conversation, M, book, live, opened, price_change, trade, written
 

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from polybus_protocol.actions import Ended
-from polybus_protocol.backoff import Verdict
+from polybus_protocol.conversation.actions import Ended
+from polybus_protocol.conversation.signals import Live, Overdue, Tapped
+from polybus_protocol.conversation.states import State
 from polybus_protocol.events import AnyEvent, Gap, Order, PriceUpdate, Unknown
 from polybus_protocol.feeds.user import ACCOUNT
-from polybus_protocol.signals import Live, Overdue, Tapped
-from polybus_protocol.states import State
 from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import subject_for
+from polybus_protocol.websocket.backoff import Verdict
 
 from .conversation import FeedConversation, outline, written
 from .feed_frames import (

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polybus_protocol.conversation.states import State
 from polybus_protocol.events import AnyEvent, Gap
 from polybus_protocol.feeds.market import VENUE
 from polybus_protocol.feeds.user import ACCOUNT
-from polybus_protocol.states import State
 from polybus_protocol.subjects import family_of, ids_of
 
 from .conversation import (

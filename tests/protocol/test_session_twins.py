@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from polybus_protocol.asset_stream import AssetStream
+from polybus_protocol.books.asset_stream import AssetStream
+from polybus_protocol.conversation.session import Session
+from polybus_protocol.conversation.signals import Orphaned
+from polybus_protocol.conversation.watch import LOOKS
 from polybus_protocol.events import AnyEvent, Gap, type_of
 from polybus_protocol.feeds.market import VENUE, MarketDialect
-from polybus_protocol.pair import AGREE_AFTER_S, ASK_AGAIN_S, DIFFERENCES, SPLIT_S, Pair
-from polybus_protocol.session import Session
-from polybus_protocol.signals import Orphaned
-from polybus_protocol.watch import LOOKS
+from polybus_protocol.twins.pair import AGREE_AFTER_S, ASK_AGAIN_S, DIFFERENCES, SPLIT_S, Pair
 
 from .conversation import M1, M2, Conversation, book, live, price_change, trade
 

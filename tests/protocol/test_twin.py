@@ -7,7 +7,7 @@ import pytest
 
 from polybus_protocol.errors import LocalProtocolError
 from polybus_protocol.events import Book, Change, Level, MarketEvent, PriceChange
-from polybus_protocol.twin import NOTHING, Ruling, Twin, Verdict
+from polybus_protocol.twins.twin import NOTHING, Ruling, Twin, Verdict
 
 A, B = 1, 2
 DOUBT = "doubt"

@@ -21,8 +21,8 @@ from polybus_protocol.events import (
     MarketEvent,
     PriceChange,
 )
-from polybus_protocol.identity import identity_of
-from polybus_protocol.twin import Twin, Verdict
+from polybus_protocol.twins.identity import identity_of
+from polybus_protocol.twins.twin import Twin, Verdict
 
 A, B = 1, 2
 IDS = ("0xa", "7")

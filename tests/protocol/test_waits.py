@@ -2,7 +2,7 @@
 
 import pytest
 
-from polybus_protocol.waits import LONGEST_OVERDUE_S, RESYNC_INTERVAL_S, Waits
+from polybus_protocol.conversation.waits import LONGEST_OVERDUE_S, RESYNC_INTERVAL_S, Waits
 
 
 def test_patience_doubles_up_to_a_limit() -> None:

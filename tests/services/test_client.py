@@ -10,8 +10,8 @@ import nats as nats_py
 import pytest
 from nats.aio.msg import Msg
 
-from polybus_actors.login import NatsSettings
-from polybus_protocol.replies import ErrorBody, ErrorReply, UnsubscribeReply
+from polybus_actors.publishing.login import NatsSettings
+from polybus_protocol.control.replies import ErrorBody, ErrorReply, UnsubscribeReply
 from polybus_services.client import ControlClient, NatsUnreachable, NoGateway, ServiceRefused
 from polybus_services.nats_server import NatsServer, nats_server
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_actors.accounts import Account, Accounts
-from polybus_actors.login import MASK, NatsSettings, mask_url
+from polybus_actors.publishing.login import MASK, NatsSettings, mask_url
+from polybus_actors.venue.accounts import Account, Accounts
 from polybus_protocol.errors import ControlError
 from polybus_protocol.profile import PROFILES
 from polybus_services.config import Config, ConfigError, load, remarks, show

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from polybus_protocol.contract import files
-from polybus_protocol.control import VERBS
+from polybus_protocol.control.requests import VERBS
 from polybus_services.cli import main
 
 from ..support.contract import CONTRACT, document

@@ -28,7 +28,7 @@ from polybus_protocol import (
     Unknown,
     subject_for,
 )
-from polybus_protocol.replies import ConnectionInfo, NatsInfo, StatusReply, SubscriptionTotals
+from polybus_protocol.control.replies import ConnectionInfo, NatsInfo, StatusReply, SubscriptionTotals
 from polybus_services.demo.around import feed_of
 from polybus_services.demo.picture import MarketRow, Picture, Snapshot
 from polybus_services.demo.reckoning import reckon

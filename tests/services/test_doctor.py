@@ -15,7 +15,7 @@ import pytest
 from anyio.streams.tls import TLSStream
 from nats.aio.client import Client
 
-from polybus_protocol.handshake import Endpoint
+from polybus_protocol.websocket.handshake import Endpoint
 from polybus_services.cli import main
 from polybus_services.config import Config, load
 from polybus_services.doctor import Finding, examine, exit_status

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polybus_actors.delivery import DeliverySettings
-from polybus_actors.streams import PLANS, StreamsSettings, stream_name
+from polybus_actors.publishing.delivery import DeliverySettings
+from polybus_actors.publishing.streams import PLANS, StreamsSettings, stream_name
 from polybus_protocol.contract.record import KEPT, Kept
 
 from .scene import ROOT
@@ -17,7 +17,7 @@ PACKAGES = ("protocol/polybus_protocol", "actors/polybus_actors", "services/poly
 
 def modules(folder: str) -> set[str]:
     """The names of a package's modules and subpackages."""
-    return {path.stem for path in (ROOT / folder).iterdir() if path.suffix == ".py" or path.is_dir()}
+    return {path.stem for path in (ROOT / folder).rglob("*") if path.suffix == ".py" or path.is_dir()}
 
 
 def test_the_picture_names_what_there_is() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from polybus_actors.gateway import Gateway, GatewaySettings
-from polybus_actors.login import NatsSettings
+from polybus_actors.publishing.login import NatsSettings
 from polybus_services.config import HttpConfig
 from polybus_services.health import CLIENTS, CannotListen, Health
 from polybus_services.pulse import BEAT_S, Pulse

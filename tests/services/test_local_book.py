@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.asset_stream import AssetStream
-from polybus_protocol.book import OrderBook
+from polybus_protocol.books.asset_stream import AssetStream
+from polybus_protocol.books.book import OrderBook
+from polybus_protocol.books.liveness import Budgets
+from polybus_protocol.control.replies import BookReply
 from polybus_protocol.events import AnyEvent, Book, Change, Gap, LastBook, Level, PriceChange, decode_event
-from polybus_protocol.liveness import Budgets
-from polybus_protocol.replies import BookReply
 from polybus_protocol.stream import Publication
 from polybus_services.local_book import HELD, LocalBook, Told
 from polybus_services.order import Place

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from polybus_protocol.control.replies import ExplainReply, Moment
 from polybus_protocol.events import Book, Gap, Level
-from polybus_protocol.replies import ExplainReply, Moment
 from polybus_services import present
 from polybus_services.local_book import LocalBook
-from polybus_services.present_book import BAR_CELLS, Sight, explanation, ladder, sight
-from polybus_services.present_events import event_line
+from polybus_services.present.book import BAR_CELLS, Sight, explanation, ladder, sight
+from polybus_services.present.events import event_line
 
 SEEN = Sight(
     asset="7" * 77,

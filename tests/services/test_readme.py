@@ -29,15 +29,15 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from polybus_actors.pools import ACCOUNT_FEEDS
+from polybus_actors.venue.pools import ACCOUNT_FEEDS
 from polybus_protocol import asset_pattern, decode_event, encode_event, market_pattern, parse_subject, type_of
-from polybus_protocol.asking import ASKING, EVENT_TYPES
-from polybus_protocol.control import VERBS
+from polybus_protocol.control.asking import ASKING, EVENT_TYPES
+from polybus_protocol.control.replies import REPLIES, ErrorReply, encode_reply
+from polybus_protocol.control.requests import VERBS
 from polybus_protocol.door import DIALECTS
 from polybus_protocol.errors import CODES
 from polybus_protocol.events import GAP_REASONS, AnyEvent
 from polybus_protocol.legacy import CHANNELS, DELIVERY, FEED_OF_TYPE, FIELDS, TYPES
-from polybus_protocol.replies import REPLIES, ErrorReply, encode_reply
 from polybus_services.cli import support
 from polybus_services.config import Config, load, show
 from polybus_services.simulator.faults import FAULTS, fault_of

@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from polybus_actors.bus import Bus
-from polybus_actors.login import NatsSettings, is_denial, new_client, options
-from polybus_actors.outbox import Outbox
+from polybus_actors.publishing.bus import Bus
+from polybus_actors.publishing.login import NatsSettings, is_denial, new_client, options
+from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.events import LastTradePrice
 from polybus_protocol.stream import Stream
 from polybus_services.client import ControlClient, NatsUnreachable, NotPermitted

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polybus_protocol.book_hash import book_hash
+from polybus_protocol.books.book_hash import book_hash
 from polybus_services.simulator import market_frames as frames
 from polybus_services.simulator.crowd import Crowd, CrowdOptions
 from polybus_services.simulator.exchange import Exchange, Listing, Market

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from polybus_protocol.book_hash import book_hash
+from polybus_protocol.books.book_hash import book_hash
 from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
 from polybus_services.simulator.probe import AdminClient, AdminError, connected, opening, request
 

@@ -28,7 +28,7 @@ from polybus_protocol.events import CommentCreated
 from polybus_services.cli.sights import subjects_seen
 from polybus_services.cli.tail_command import books_of
 from polybus_services.order import LOST_ON_THE_WAY, Follower, Jump
-from polybus_services.present_events import event_line, jump_line
+from polybus_services.present.events import event_line, jump_line
 
 from .events_of_all_feeds import (
     ACTIVITY,

@@ -10,11 +10,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from polybus_protocol.replies import ConnectionInfo, NatsInfo, StatusReply, StreamInfo, SubscriptionTotals
+from polybus_protocol.control.replies import (
+    ConnectionInfo,
+    NatsInfo,
+    StatusReply,
+    StreamInfo,
+    SubscriptionTotals,
+)
 from polybus_services.cli import top_command
 from polybus_services.client import ControlClient
 from polybus_services.nats_server import NatsServer
-from polybus_services.present_vitals import top
+from polybus_services.present.vitals import top
 from polybus_services.simulator import SimulatorOptions
 from polybus_services.vitals import ALERTS, Chart, Unanswered, Vitals
 

@@ -1,8 +1,8 @@
 """The gateway's books beside the venue's own."""
 
-from polybus_protocol.asset_stream import AssetStream
-from polybus_protocol.control import BookRequest
-from polybus_protocol.replies import BookReply
+from polybus_protocol.books.asset_stream import AssetStream
+from polybus_protocol.control.replies import BookReply
+from polybus_protocol.control.requests import BookRequest
 from polybus_services.simulator import past
 
 from .rig import Rig

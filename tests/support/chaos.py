@@ -19,12 +19,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from polybus_actors.bus import Bus
-from polybus_actors.delivery import DeliverySettings, Recording
-from polybus_actors.lane import Acked
-from polybus_actors.login import NatsSettings
-from polybus_actors.outbox import Outbox
-from polybus_actors.streams import Streams, StreamsSettings, recordings
+from polybus_actors.publishing.bus import Bus
+from polybus_actors.publishing.delivery import DeliverySettings, Recording
+from polybus_actors.publishing.lane import Acked
+from polybus_actors.publishing.login import NatsSettings
+from polybus_actors.publishing.outbox import Outbox
+from polybus_actors.publishing.streams import Streams, StreamsSettings, recordings
 from polybus_protocol.events import LastTradePrice
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server

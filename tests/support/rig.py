@@ -15,17 +15,17 @@ import anyio.abc
 import msgspec
 import pytest
 
-from polybus_actors.accounts import Account, Accounts
-from polybus_actors.connection import Connection, Phase
 from polybus_actors.gateway import Gateway, GatewaySettings
-from polybus_actors.login import NatsSettings
-from polybus_actors.pool import Pool
+from polybus_actors.publishing.login import NatsSettings
+from polybus_actors.venue.accounts import Account, Accounts
+from polybus_actors.venue.connection import Connection, Phase
+from polybus_actors.venue.pool import Pool
 from polybus_actors.watcher import Watcher
-from polybus_protocol.backoff import BackoffPolicy
+from polybus_protocol.conversation.session import Session
 from polybus_protocol.feeds.reading import Aside, Reply
 from polybus_protocol.profile import PROFILES, FeedProfile
-from polybus_protocol.session import Session
 from polybus_protocol.stream import Publication
+from polybus_protocol.websocket.backoff import BackoffPolicy
 from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
 from polybus_services.simulator.ledger import Ledger
@@ -106,7 +106,7 @@ async def running_gateway(
 ) -> AsyncIterator[tuple[Gateway, anyio.Event]]:
     """A gateway that answers, for the length of a block, drained at its end; and what is set once it has ended."""
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr("polybus_actors.connection.Session", _CountingSession)
+    monkeypatch.setattr("polybus_actors.venue.connection.Session", _CountingSession)
     gateway = Gateway(
         GatewaySettings(**settings),
         NatsSettings(url=nats) if isinstance(nats, str) else nats,

@@ -9,8 +9,8 @@ The structs say which fields there are and of which type; the docstrings of clas
 
 import msgspec
 
-from ..control import REQUESTS
-from ..replies import REPLIES
+from ..control.replies import REPLIES
+from ..control.requests import REQUESTS
 from ..subjects import PREFIX
 from .changes import breaking_changes
 from .document import VERSION, asyncapi

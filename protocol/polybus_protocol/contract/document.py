@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from ..control import REQUESTS, SERVICE, VERBS
+from ..control.replies import REPLIES, ErrorReply
+from ..control.requests import REQUESTS, SERVICE, VERBS
 from ..errors import CODES
 from ..events import Event, Gap, GapRollup, Unknown
 from ..legacy import CHANNELS, DELIVERY, FIELDS, TYPES
-from ..replies import REPLIES, ErrorReply
 from ..subjects import ABSENT, FAMILIES, PREFIX, WITHOUT_GAPS, attribute_of, control_subject
 from . import words
 from .record import KEPT

@@ -12,9 +12,9 @@ from typing import Any, get_args
 import msgspec
 from msgspec import UNSET
 
-from ..control import REQUESTS
+from ..control.replies import REPLIES, ErrorReply
+from ..control.requests import REQUESTS
 from ..events import AnyEvent, Event, type_of
-from ..replies import REPLIES, ErrorReply
 from . import words
 
 type Schema = dict[str, Any]

@@ -13,8 +13,8 @@ from functools import cache
 
 import msgspec
 
-from ..asking import ASKING, EVENT_TYPES
-from ..control import DELIVERIES, WAITS
+from ..control.asking import ASKING, EVENT_TYPES
+from ..control.requests import DELIVERIES, WAITS
 from ..errors import CODES
 from ..events import CLOSED_BY, GAP_REASONS, MAX_RAW_CHARS, UNKNOWN_KINDS
 

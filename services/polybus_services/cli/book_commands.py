@@ -17,7 +17,7 @@ from polybus_services.cli.support import (
 )
 from polybus_services.client import ControlClient
 from polybus_services.consumer import Polybus, connect
-from polybus_services.present_book import Sight, explanation, ladder, sight
+from polybus_services.present.book import Sight, explanation, ladder, sight
 
 REDRAW_S = 0.1
 """Seconds from one picture to the next at least: more is not seen."""

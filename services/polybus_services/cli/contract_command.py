@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from polybus_protocol.replies import ContractReply
+from polybus_protocol.control.replies import ContractReply
 from polybus_services.cli.support import (
     Failure,
     Invocation,

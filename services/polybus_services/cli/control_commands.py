@@ -11,8 +11,8 @@ import anyio
 import click
 import msgspec
 
-from polybus_protocol.asking import keys_of
-from polybus_protocol.control import DELIVERIES, WAITS, parse_request
+from polybus_protocol.control.asking import keys_of
+from polybus_protocol.control.requests import DELIVERIES, WAITS, parse_request
 from polybus_services import present
 from polybus_services.cli.support import (
     FAILED,

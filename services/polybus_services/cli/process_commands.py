@@ -6,7 +6,6 @@ from typing import Any
 import anyio
 import click
 
-from polybus_services import present_ready
 from polybus_services.cli.support import (
     UNREACHABLE,
     Failure,
@@ -20,6 +19,7 @@ from polybus_services.cli.support import (
     until_stopped,
 )
 from polybus_services.config import remarks
+from polybus_services.present import ready as present_ready
 
 logger = logging.getLogger("polybus.run")
 

@@ -11,8 +11,8 @@ import msgspec
 from nats.aio.msg import Msg
 from rich.text import Text
 
-from polybus_actors.streams import PLANS
-from polybus_protocol.asking import EVENT_TYPES
+from polybus_actors.publishing.streams import PLANS
+from polybus_protocol.control.asking import EVENT_TYPES
 from polybus_protocol.events import AnyEvent, LastBook, decode_event, type_of
 from polybus_services.cli.control_commands import DURATION
 from polybus_services.cli.sights import SEEN, sight_options, subjects_seen
@@ -26,7 +26,7 @@ from polybus_services.cli.support import (
 )
 from polybus_services.client import ControlClient, NatsUnreachable
 from polybus_services.order import Follower, Jump
-from polybus_services.present_events import event_line, jump_line
+from polybus_services.present.events import event_line, jump_line
 from polybus_services.replay import Start, ago, at, stream_of
 
 

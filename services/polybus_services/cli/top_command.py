@@ -17,7 +17,7 @@ from polybus_services.cli.support import (
     until_stopped,
 )
 from polybus_services.client import ControlClient, NatsUnreachable, NoGateway
-from polybus_services.present_vitals import top as screenful
+from polybus_services.present.vitals import top as screenful
 from polybus_services.vitals import Chart, Unanswered, Vitals
 
 LOOK_S = 1.0

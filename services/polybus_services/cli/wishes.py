@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import click
 
-from polybus_protocol.asking import ASKING, EVENT_TYPES
+from polybus_protocol.control.asking import ASKING, EVENT_TYPES
 
 FLAGS = {
     "assets": "ASSET",

@@ -21,7 +21,7 @@ from polybus_protocol.events import (
 )
 from polybus_protocol.subjects import family_of
 from polybus_services.present import short_id
-from polybus_services.present_events import summary
+from polybus_services.present.events import summary
 
 REMEMBERED_ORDERS = 5
 """Orders and trades that a snapshot has."""

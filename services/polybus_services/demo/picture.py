@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from polybus_protocol.control.replies import StatusReply
 from polybus_protocol.events import (
     AnyEvent,
     BestBidAsk,
@@ -15,7 +16,6 @@ from polybus_protocol.events import (
     PriceChange,
     Unknown,
 )
-from polybus_protocol.replies import StatusReply
 from polybus_services.demo.around import Around, FeedRow, Watcher, feed_of
 from polybus_services.order import Follower, Jump
 

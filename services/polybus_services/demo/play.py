@@ -15,8 +15,8 @@ import anyio.abc
 import msgspec
 from nats.aio.msg import Msg
 
+from polybus_protocol.control.replies import StatusReply
 from polybus_protocol.events import decode_event
-from polybus_protocol.replies import StatusReply
 from polybus_protocol.subjects import FAMILIES, PREFIX
 from polybus_services.client import ClientError, ControlClient
 from polybus_services.demo import venue

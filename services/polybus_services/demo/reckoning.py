@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from polybus_protocol.replies import StatusReply
+from polybus_protocol.control.replies import StatusReply
 from polybus_services.demo.picture import Picture
 from polybus_services.demo.venue import Sent
 

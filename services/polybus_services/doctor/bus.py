@@ -10,7 +10,7 @@ import msgspec
 import nats.errors
 import nats.js.errors
 
-from polybus_actors.streams import Streams
+from polybus_actors.publishing.streams import Streams
 from polybus_services.client import ControlClient, NatsUnreachable, NotPermitted
 from polybus_services.config import Config
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from polybus_actors.streams import PLANS, stream_name
+from polybus_actors.publishing.streams import PLANS, stream_name
 from polybus_protocol.subjects import FAMILIES
 from polybus_services.config import Config
 

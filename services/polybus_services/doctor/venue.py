@@ -15,11 +15,11 @@ import httpx
 import msgspec
 from anyio.streams.tls import TLSAttribute
 
-from polybus_actors.pools import ACCOUNT_FEEDS
-from polybus_actors.transport import DialFailed, dial
+from polybus_actors.venue.pools import ACCOUNT_FEEDS
+from polybus_actors.venue.transport import DialFailed, dial
 from polybus_protocol import __version__
-from polybus_protocol.handshake import Endpoint, parse_url
 from polybus_protocol.profile import FeedProfile
+from polybus_protocol.websocket.handshake import Endpoint, parse_url
 from polybus_services.config import Config
 
 from .finding import UNREACHABLE, Check, Verdict, fail, ok, skipped, warn

@@ -6,7 +6,7 @@ is told to the world is the feeds' matter.  Each method does one thing and retur
 
 import msgspec
 
-from polybus_protocol.book_hash import hash_of_json
+from polybus_protocol.books.book_hash import hash_of_json
 from polybus_services.simulator.facts import (
     Cancelled,
     Fill,

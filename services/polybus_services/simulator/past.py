@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from polybus_protocol.book_hash import hash_of_json, levels_json
+from polybus_protocol.books.book_hash import hash_of_json, levels_json
 from polybus_services.simulator.facts import Side
 from polybus_services.simulator.ladder import PRICE_ONE, price_text, size_text
 

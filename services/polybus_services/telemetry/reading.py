@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from polybus_actors.connection import Phase
 from polybus_actors.facts import FeedFacts, Readiness
 from polybus_actors.gateway import Gateway
 from polybus_actors.histogram import Histogram
+from polybus_actors.venue.connection import Phase
 from polybus_actors.watcher import OK, Watcher
-from polybus_protocol.asking import ASKING
-from polybus_protocol.control import VERBS
-from polybus_protocol.liveness import Trust
+from polybus_protocol.books.liveness import Trust
+from polybus_protocol.control.asking import ASKING
+from polybus_protocol.control.requests import VERBS
 from polybus_services.pulse import Pulse
 
 CHECKS = (
@@ -30,7 +30,7 @@ FAILED = "500"
 """The outcome of a command that the gateway failed to answer: there with 0, so that the first one is an increase."""
 
 RECORD_STATES = ("ready", "differs", "absent", "unavailable", "unknown")
-"""States of a stream that records; see `polybus_protocol.replies.StreamInfo`."""
+"""States of a stream that records; see `polybus_protocol.control.replies.StreamInfo`."""
 
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where the two versions of Linux' control groups tell a container its limit."""

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from polybus_actors.connection import Connection, Phase
+from polybus_actors.venue.connection import Connection, Phase
 from polybus_actors.watcher import OK, Command, Watcher
 from polybus_protocol import __version__
 from polybus_protocol.stream import Publication

@@ -1,0 +1,1 @@
+"""The side of NATS: one writer, a bounded backlog, the record, and what was lost on the way."""

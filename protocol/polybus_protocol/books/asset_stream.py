@@ -1,0 +1,165 @@
+"""The stream of one asset: with its book, what is known of its market, and whether it may be believed.
+
+An asset's stream is live from the first `book` of an epoch.  What comes before it is published all the same,
+since a trade is a trade, but no book is made of it.
+"""
+
+from collections import Counter, deque
+
+import msgspec
+
+from ..control.replies import Moment
+from ..events import GAP_REASONS, Event, LastBook, PriceChange, TickSizeChange, encode_event
+from ..stream import GapLedger, Publication, Stream
+from ..subjects import PREFIX, subject_for
+from .book import BadLevel, OrderBook
+from .liveness import Budgets, Liveness, Trust
+from .proof import MarketFacts, Verdict
+
+FEED = "market"
+
+REMEMBERED_MOMENTS = 24
+"""Moments of an asset's life kept for `explain`: about 3 KB, some four troubles and what followed."""
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """A reason to ask for a fresh snapshot."""
+
+    reason: str
+    """A key of `GAP_REASONS`."""
+    detail: str | None = None
+
+
+class AssetStream(Stream):
+    """See the module.
+
+    Args:
+        market: condition id, None while it is not known.
+        asset: token id.
+        budgets: how long the asset may be silent.
+        checks: counts what was checked and tried; shared by the streams of a pool.
+        remembered: see `Stream`.
+        prefix: see `Stream`.
+        ledger: see `Stream`.
+    """
+
+    __slots__ = (
+        "_last_book",
+        "book",
+        "facts",
+        "history",
+        "inspected",
+        "inspected_seq",
+        "liveness",
+        "unchecked_looks",
+    )
+
+    def __init__(
+        self,
+        market: str | None,
+        asset: str,
+        budgets: Budgets,
+        checks: Counter[str],
+        *,
+        remembered: bool = False,
+        prefix: str = PREFIX,
+        ledger: GapLedger | None = None,
+    ) -> None:
+        super().__init__(FEED, "market", (market, asset), remembered=remembered, prefix=prefix, ledger=ledger)
+        self.book = OrderBook()
+        self.liveness = Liveness(budgets, checks)
+        self.history: deque[Moment] = deque(maxlen=REMEMBERED_MOMENTS)
+        self.inspected = 0
+        """The version of the book that was checked last."""
+        self.unchecked_looks = 0
+        """Looks in a row that have found a later version, and left the checking for later."""
+        self.inspected_seq: tuple[int, int] = (0, 0)
+        """Epoch and `seq` at the last look."""
+        self.facts = MarketFacts()
+        """What is known of the market; the streams of its two assets share it."""
+        self._last_book: tuple[int, Trust] | None = None
+
+    @property
+    def asset(self) -> str:
+        """Token id."""
+        asset = self.ids[1]
+        assert asset is not None
+        return asset
+
+    @property
+    def trust(self) -> Trust:
+        """What a consumer may believe right now."""
+        return self.liveness.trust
+
+    def absorb(self, event: Event) -> Doubt | None:
+        """Let the book, and what is known of the market, follow an event that was published.
+
+        Returns:
+            Why the book cannot be believed from here on; None as a rule.
+        """
+        kind = event.__class__
+        try:
+            if kind is PriceChange:
+                self.book.follow(event)  # type: ignore[arg-type]  # looked at a line above
+                return None
+            self.facts.learn(event)
+            self.book.take(event)
+        except BadLevel as error:
+            return Doubt("undecodable_frame", str(error))
+        # Old levels may be regrouped: nothing of this book counts until the next snapshot.
+        return Doubt("tick_size_change") if kind is TickSizeChange else None
+
+    def prove(self) -> Verdict:
+        """What the venue's hash says of the book."""
+        return self.facts.prove(self.ids[0] or "", self.asset, self.book)
+
+    def remember(self, what: str, time: int) -> None:
+        """Keep a moment for `explain`."""
+        self.history.append(Moment(time, what))
+
+    def begin(
+        self, event: Event | None, received_time: int, connection: str | None, closed_by: str = "data"
+    ) -> list[Publication]:
+        """See `Stream`."""
+        announcements = super().begin(event, received_time, connection, closed_by)
+        rung = self.liveness.rung
+        self.liveness.begun(by_witness=closed_by == "witness")
+        after = f", after it was {rung.name.lower().replace('_', ' ')}" if rung else ""
+        self.remember(f"epoch {self.epoch} is live by a {closed_by} from {connection}{after}", received_time)
+        return announcements
+
+    def last_book(self, carrier: Stream) -> Publication | None:
+        """The book as it is now, ready for NATS; None if it has not changed since the last one.
+
+        A stream that never had a book has nothing to tell.
+
+        Args:
+            carrier: the stream that takes the blame should it be lost, which is nobody's loss: a later one follows.
+        """
+        book, state = self.book, (self.book.version, self.trust)
+        if state == self._last_book or self.epoch == 0 or self._is_incomplete:
+            return None
+        self._last_book = state
+        event = LastBook(
+            self.ids[0] or "",
+            self.asset,
+            self.trust.value,
+            book.bids(),
+            book.asks(),
+            book.hash,
+            self.facts.tick_size,
+            source_time=book.source_time,
+            received_time=self.last_data_time or 0,
+            epoch=self.epoch,
+            seq=self.seq,
+        )
+        return Publication(
+            subject_for(event, self._prefix), encode_event(event), carrier, self.epoch, self.seq
+        )
+
+    def _break(self, reason: str, now: int, detail: str | None, connection: str | None) -> list[Publication]:
+        publications = super()._break(reason, now, detail, connection)
+        self.book.clear()
+        self.liveness.interrupted()
+        self.remember(f"epoch {self.epoch} begins with a gap: {detail or GAP_REASONS[reason]}", now)
+        return publications

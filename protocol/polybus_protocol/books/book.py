@@ -1,0 +1,332 @@
+"""The order book of one asset: levels from snapshots and deltas, exact, best first.
+
+The gateway keeps one per asset to check the stream against itself, and a consumer can keep the same one:
+feed it the asset's events in order, `gap` included, and it is `None`-like, that is not `is_live`, exactly
+while nothing may be believed.
+"""
+
+import re
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from ..events import Book, Event, Gap, Level, PriceChange, TickSizeChange
+from .book_hash import level_json
+
+_PRICE = re.compile(r"([0-9]{0,3})(?:\.([0-9]{0,9}))?")
+
+BILLIONTH = 9
+"""Digits after the point that a price may have: the finest tick on record has four (changelog of the venue)."""
+
+KNOWN_PRICES = 20_000
+"""Spellings of prices remembered, about 3 MB: all prices of the 0.0001 grid, twice.  When full, it starts over."""
+
+_known: dict[str, tuple[int, str]] = {}
+
+
+class BadLevel(ValueError):
+    """A level whose price, size or side cannot be read."""
+
+
+def price_key(price: str) -> int:
+    """A price as a whole number of billionths of a dollar: exact, and the same for `.5`, `0.5` and `0.50`.
+
+    Raises:
+        BadLevel: it is no price.
+    """
+    return (_known.get(price) or _learn(price))[0]
+
+
+def _learn(price: str) -> tuple[int, str]:
+    match = _PRICE.fullmatch(price)
+    if match is None or not any(match.groups()):
+        raise BadLevel(
+            f"{price[:40]!r} is no price: up to three digits, and up to {BILLIONTH} after the point"
+        )
+    if len(_known) >= KNOWN_PRICES:
+        _known.clear()
+    whole, fraction = match.groups()
+    # The first spelling's text is shared by all levels that are spelled so.
+    _known[price] = entry = (
+        int(whole or 0) * 10**BILLIONTH + int((fraction or "").ljust(BILLIONTH, "0")),
+        price,
+    )
+    return entry
+
+
+class Side:
+    """The levels of one side: by price, and their prices in rising order."""
+
+    __slots__ = ("_text", "_texts", "_unwritten", "keys", "levels")
+
+    def __init__(self) -> None:
+        self.keys: list[int] = []
+        self.levels: dict[int, Level] = {}
+        self._unwritten: set[int] = set()
+        """Prices whose levels have changed since the side was written: few from look to look."""
+        self._texts: dict[int, str] = {}
+        """The other levels, as the venue's hash wants them."""
+        self._text = ""
+
+    def replace(self, levels: Iterable[Level]) -> None:
+        """Forget what there was, and hold these."""
+        fresh: dict[int, Level] = {}
+        for level in levels:
+            key, price = _known.get(level.price) or _learn(level.price)
+            if not _is_zero(level.size):
+                fresh[key] = Level(price, level.size)
+        self.levels, self.keys = fresh, sorted(fresh)
+        self._texts, self._text, self._unwritten = {}, "", set(fresh)
+
+    def put(self, price: str, size: str) -> None:
+        """A level's new total; zero removes it."""
+        key, price = _known.get(price) or _learn(price)
+        self._unwritten.add(key)
+        if size == "0" or _is_zero(size):
+            if self.levels.pop(key, None) is not None:
+                del self.keys[bisect_left(self.keys, key)]
+            return
+        if key not in self.levels:
+            insort(self.keys, key)
+        self.levels[key] = Level(price, size)
+
+    def rising(self) -> list[Level]:
+        """The levels from the lowest price up."""
+        levels = self.levels
+        return [levels[key] for key in self.keys]
+
+    def falling(self) -> list[Level]:
+        """The levels from the highest price down."""
+        levels = self.levels
+        return [levels[key] for key in reversed(self.keys)]
+
+    def text(self, *, falling: bool) -> str:
+        """The levels inside the hashed text, see `book_hash.levels_json`; always in the same order for one side."""
+        if self._unwritten:
+            texts, levels = self._texts, self.levels
+            for key in self._unwritten:
+                if (level := levels.get(key)) is None:
+                    texts.pop(key, None)
+                else:
+                    texts[key] = level_json(level.price, level.size)
+            self._unwritten.clear()
+            keys = self.keys[::-1] if falling else self.keys
+            self._text = ",".join([texts[key] for key in keys])
+        return self._text
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """The last snapshot of a book, and what it took the place of."""
+
+    event: Book
+    version: int
+    """Of the book that it made."""
+    bids: dict[int, Level]
+    """What there was before it, by `price_key`."""
+    asks: dict[int, Level]
+
+    def changed_prices(self) -> Iterator[str]:
+        """Prices whose levels it changed, as somebody on either outcome would say them; none if there were none."""
+        if not self.bids and not self.asks:
+            return
+        for before, after in ((self.bids, self.event.bids), (self.asks, self.event.asks)):
+            now = {price_key(level.price): level for level in after}
+            for key in before.keys() | now.keys():
+                if before.get(key) != (level := now.get(key)):
+                    yield (level or before[key]).price
+                    yield f"{10**BILLIONTH - key:0{BILLIONTH + 1}d}"[:-BILLIONTH] + (
+                        f".{10**BILLIONTH - key:0{BILLIONTH}d}".rstrip("0")
+                    )
+
+
+class OrderBook:
+    """See the module.
+
+    Prices and sizes keep the venue's spelling, because its hash is over that.
+    """
+
+    __slots__ = (
+        "ask_side",
+        "bid_side",
+        "changes",
+        "hash",
+        "is_live",
+        "source_time",
+        "stale",
+        "top_misses",
+        "untried",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.is_live = False
+        """Whether a snapshot of this epoch is here."""
+        self.version = 0
+        """Rises with each change."""
+        self.changes = 0
+        """Messages with changes that the book has taken in since its last snapshot."""
+        self.source_time: int | None = None
+        """Milliseconds since the epoch by the venue's clock, of the last event that changed the book."""
+        self.hash: str | None = None
+        """What the venue says the hash of this very book is, at `source_time`."""
+        self.top_misses = 0
+        """Updates in a row after which our best prices were not those the venue told with them."""
+        self.stale = 0
+        """Changes left out because they were older than the snapshot."""
+        self.untried: Snapshot | None = None
+        """The last snapshot, until somebody has tried to prove it; see `proof`."""
+        self.bid_side = Side()
+        self.ask_side = Side()
+
+    def take(self, event: Event) -> None:
+        """Take in an event of the asset's stream; what does not concern the book changes nothing.
+
+        Raises:
+            BadLevel: a level cannot be read; the book is empty then, until the next snapshot.
+        """
+        kind = event.__class__
+        if kind is PriceChange:
+            self.follow(event)  # type: ignore[arg-type]  # looked at a line above
+        elif kind is Book:
+            try:
+                self._replace(event)  # type: ignore[arg-type]
+            except BadLevel:
+                self.clear()
+                raise
+        elif kind is TickSizeChange or (isinstance(event, Gap) and event.closed_by is None):
+            self.clear()
+
+    def follow(self, event: PriceChange) -> None:
+        """Take in changes: what `take` does with nearly all that comes, without asking what it is.
+
+        Raises:
+            BadLevel: see `take`.
+        """
+        time, changes = event.source_time, event.changes
+        if not self.is_live or not changes:
+            return
+        if time is not None and self.source_time is not None and time < self.source_time:
+            # What the snapshot already holds must not undo it (undocumented; the cautious reading).
+            self.stale += len(changes)
+            return
+        try:
+            for change in changes:
+                side = change.side
+                if side == "BUY":
+                    self.bid_side.put(change.price, change.size)
+                elif side == "SELL":
+                    self.ask_side.put(change.price, change.size)
+                else:
+                    raise BadLevel(f"{side[:40]!r} is no side: BUY or SELL")
+            # Which book an entry describes when there are several is not known, so only the last one counts.
+            last = changes[-1]
+            is_top = self._is_top(last.best_bid, last.best_ask)
+        except BadLevel:
+            self.clear()
+            raise
+        self.version += 1
+        self.changes += 1
+        self.source_time, self.hash = time, last.hash
+        self.top_misses = 0 if is_top else self.top_misses + 1
+
+    def clear(self) -> None:
+        """Nothing is known any more."""
+        self.is_live = False
+        self.version += 1
+        self.hash = self.source_time = self.untried = None
+        self.top_misses = 0
+        self.bid_side, self.ask_side = Side(), Side()
+
+    def bids(self, depth: int | None = None) -> list[Level]:
+        """The bids, best (highest) first.
+
+        Args:
+            depth: how many at most; all if None.
+        """
+        return self.bid_side.falling()[:depth]
+
+    def asks(self, depth: int | None = None) -> list[Level]:
+        """The asks, best (lowest) first; see `bids`."""
+        return self.ask_side.rising()[:depth]
+
+    @property
+    def best_bid(self) -> Level | None:
+        """The highest bid."""
+        return self.bid_side.levels[self.bid_side.keys[-1]] if self.bid_side.keys else None
+
+    @property
+    def best_ask(self) -> Level | None:
+        """The lowest ask."""
+        return self.ask_side.levels[self.ask_side.keys[0]] if self.ask_side.keys else None
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether somebody bids as much as, or more than, somebody else asks.
+
+        Between the messages of one trade that is normal for a moment (poly-websockets issue 25).
+        """
+        bids, asks = self.bid_side.keys, self.ask_side.keys
+        return bool(bids and asks) and bids[-1] >= asks[0]
+
+    def mirrors(self, other: "OrderBook") -> bool:
+        """Whether the other is the book of the market's other outcome: a bid at p here is an ask at 1 - p there."""
+        return _mirror(self.bid_side, other.ask_side) and _mirror(other.bid_side, self.ask_side)
+
+    def equals(self, book: Book) -> bool:
+        """Whether a snapshot holds just these levels."""
+        other = OrderBook()
+        other.take(book)
+        return _sizes(self.bid_side) == _sizes(other.bid_side) and _sizes(self.ask_side) == _sizes(
+            other.ask_side
+        )
+
+    def _replace(self, book: Book) -> None:
+        before = self.bid_side.levels, self.ask_side.levels
+        self.bid_side.replace(book.bids)
+        self.ask_side.replace(book.asks)
+        self.is_live = True
+        self.version += 1
+        self.changes = 0
+        self.untried = Snapshot(book, self.version, *before)
+        self.top_misses = 0
+        self.hash, self.source_time = book.hash, book.source_time
+
+    def _is_top(self, best_bid: str | None, best_ask: str | None) -> bool:
+        """Whether these are our best prices; what is not told cannot be wrong, and 0 and 1 mean none."""
+        bids, asks = self.bid_side.keys, self.ask_side.keys
+        if best_bid is not None:
+            key, _ = _known.get(best_bid) or _learn(best_bid)
+            if key != (bids[-1] if bids else 0):
+                return False
+        if best_ask is None:
+            return True
+        key, _ = _known.get(best_ask) or _learn(best_ask)
+        return key == (asks[0] if asks else 10**BILLIONTH)
+
+
+def _is_zero(size: str) -> bool:
+    # Digits, at most one point: half as long as a regular expression takes, on the hot path.
+    if not (size.isascii() and size.replace(".", "", 1).isdecimal()):
+        raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
+    return not size.strip("0.")
+
+
+def _plain(size: str) -> str:
+    """A size as every spelling of it comes down to."""
+    whole, _, fraction = size.partition(".")
+    return f"{whole.lstrip('0')}.{fraction.rstrip('0')}"
+
+
+def _sizes(side: Side) -> dict[int, str]:
+    return {key: _plain(level.size) for key, level in side.levels.items()}
+
+
+def _mirror(bids: Side, asks: Side) -> bool:
+    one = 10**BILLIONTH
+    levels = asks.levels
+    return len(bids.keys) == len(asks.keys) and all(
+        (other := levels.get(one - key)) is not None
+        and (other.size == level.size or _plain(other.size) == _plain(level.size))
+        for key, level in bids.levels.items()
+    )

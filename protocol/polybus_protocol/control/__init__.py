@@ -1,0 +1,1 @@
+"""What the control service can be asked, and what it answers."""
