@@ -13,7 +13,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const folder = process.argv[2] ?? join(here, "../../contract/schemas");
 
 const all = (kind) => readdirSync(join(folder, kind)).sort().map((name) => ({ $ref: join(folder, kind, name) }));
-const verbs = ["subscribe", "unsubscribe"];
+const verbs = ["book", "subscribe", "unsubscribe"];
 const schema = {
   title: "Contract",
   type: "object",

@@ -5,7 +5,8 @@
 
 import { connect, type Subscription } from "@nats-io/transport-node";
 import { type AssetEvent, Book } from "./book.js";
-import type { ErrorReply, SubscribeReply, SubscribeRequest, UnsubscribeRequest } from "./contract.js";
+import type { BookReply, BookRequest, ErrorReply } from "./contract.js";
+import type { SubscribeReply, SubscribeRequest, UnsubscribeRequest } from "./contract.js";
 
 const PREFIX = process.env["POLYBUS_PREFIX"] ?? "polymarket.v1";
 const ANSWER_WITHIN_MS = 15_000;
@@ -29,12 +30,17 @@ async function ask<Request, Reply>(verb: string, request: Request): Promise<Repl
 }
 
 async function follow(asset: string, book: Book, events: Subscription): Promise<void> {
+  function show({ epoch, seq }: { epoch: number; seq: number }, happened: string): void {
+    const top = `${book.bids[0]?.price ?? "-"} ${book.asks[0]?.price ?? "-"}`;
+    console.log(book.trusted ? "ok" : "??", asset.slice(0, 6), epoch, seq, top, happened);
+  }
+  // Whoever is not the first to ask sees no book come: the gateway has one.
+  book.begin(await ask<BookRequest, BookReply>("book", { asset }));
+  show(book, "begins");
   for await (const message of events) {
     const event = message.json<AssetEvent>();
     book.take(event);
-    const top = `${book.bids[0]?.price ?? "-"} ${book.asks[0]?.price ?? "-"}`;
-    const happened = event.type === "gap" ? `gap ${book.why}` : event.type;
-    console.log(book.trusted ? "ok" : "??", asset.slice(0, 6), event.epoch, event.seq, top, happened);
+    show(event, event.type === "gap" ? `gap ${book.why}` : event.type);
   }
 }
 
@@ -48,12 +54,8 @@ async function end(id: string): Promise<void> {
   }
 }
 
-// First listen, then ask: the first book comes as soon as the venue was asked.
-const listening = [...books].map(([asset, book]) => {
-  const events = nc.subscribe(`${PREFIX}.market.*.${asset}.>`);
-  void follow(asset, book, events);
-  return events;
-});
+// First listen, then ask: what comes meanwhile waits in the subscriptions.
+const listening = [...books.keys()].map((asset) => nc.subscribe(`${PREFIX}.market.*.${asset}.>`));
 const { id, missing } = await ask<SubscribeRequest, SubscribeReply>("subscribe", {
   assets,
   owner: "examples/typescript",
@@ -61,3 +63,4 @@ const { id, missing } = await ask<SubscribeRequest, SubscribeReply>("subscribe",
 });
 for (const { asset, reason } of missing) console.log("--", asset.slice(0, 6), reason);
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void end(id));
+for (const [index, [asset, book]] of [...books].entries()) void follow(asset, book, listening[index]!);
