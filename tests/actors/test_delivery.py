@@ -338,7 +338,9 @@ class Lane(RuleBasedStateMachine):
         if self.is_up:
             duplicate = shipment.id in self.stored
             self.stored.setdefault(shipment.id, shipment.publication)
-            self.acks.append((shipment.number, ack(len(self.stored), duplicate=duplicate)))
+            # Of a duplicate the server tells where the first copy is.
+            place = list(self.stored).index(shipment.id) + 1
+            self.acks.append((shipment.number, ack(place, duplicate=duplicate)))
 
     def _reckon(self) -> None:
         for stream, loss in self.lane.reckon() or ():

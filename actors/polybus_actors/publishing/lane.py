@@ -32,7 +32,7 @@ ENVELOPE = ("received_time", "connection", "epoch", "seq")
 class Shipment:
     """An event that stays until it is stored."""
 
-    __slots__ = ("id", "is_doubted", "number", "publication", "waited_s")
+    __slots__ = ("id", "is_doubted", "is_repeated", "number", "publication", "waited_s")
 
     def __init__(self, publication: Publication, number: int, id_: str) -> None:
         self.publication = publication
@@ -41,6 +41,8 @@ class Shipment:
         self.id = id_
         """The `Nats-Msg-Id`, the same for each repetition."""
         self.waited_s = 0.0
+        self.is_repeated = False
+        """It has gone out before, and may be stored already."""
         self.is_doubted = False
         """A younger event of the stream key was stored before it."""
 
@@ -59,8 +61,12 @@ class Acked(Recording):
         self._again: deque[Shipment] = deque()
         """What goes out before that: what is to be repeated, and gaps."""
         self._under_way: dict[int, Shipment] = {}
+        self._stragglers: set[int] = set()
+        """Numbers of those under way that are repeated."""
         self._probe = 0
         """Number of the one that is repeated while the stream is silent; 0 if none is."""
+        self._stored_again: list[tuple[int, int, Shipment]] = []
+        """What was acknowledged when it was repeated: where it is in the stream, and up to which number others were put by then."""
         self._contents: dict[str, tuple[int, float]] = {}
         """How often a content has occurred, and when last, oldest first."""
         self._clock_s = 0.0
@@ -162,14 +168,33 @@ class Acked(Recording):
         shipment = self._under_way.get(number)
         if shipment is None:
             return
-        # As a rule acks come in order.
-        in_order = not self._again and next(iter(self._under_way)) == number
+        # As a rule acks come in order, and what is repeated goes out behind what is younger.
+        in_order = not self._again and not self._stragglers and next(iter(self._under_way)) == number
         self._settle(shipment)
         for other in () if in_order else (*self._under_way.values(), *self._again):
-            is_older = other.number < number and other.publication.stream is shipment.publication.stream
-            if is_older and not other.is_doubted:
-                other.is_doubted = True
-                self._missed.add(other.publication, UNRECORDED)
+            self._doubt(other, shipment)
+        if shipment.is_repeated or self._stored_again:
+            self._compare(shipment, ack)
+
+    def _compare(self, shipment: Shipment, ack: PubAck) -> None:
+        """Of a repetition only the place in the stream tells whether it was stored before older ones."""
+        for seq, _, other in self._stored_again:
+            if seq > ack.seq:
+                self._doubt(other, shipment)
+            else:
+                self._doubt(shipment, other)
+        self._stored_again.append((ack.seq, self._number, shipment))
+        # Whoever was put after an event was stored cannot have been stored before it.
+        out = [*self._under_way, *(other.number for other in self._again), *(o.number for o in self._fresh)]
+        oldest = min(out, default=self._number + 1)
+        self._stored_again = [late for late in self._stored_again if oldest <= late[1]]
+
+    def _doubt(self, older: Shipment, stored: Shipment) -> None:
+        """An event was stored before another, which a gap tells if that one is older and of the same stream key."""
+        is_older = older.number < stored.number and older.publication.stream is stored.publication.stream
+        if is_older and not older.is_doubted:
+            older.is_doubted = True
+            self._missed.add(older.publication, UNRECORDED)
 
     @override
     def _refuse(self, number: int, reason: str) -> None:
@@ -187,12 +212,16 @@ class Acked(Recording):
     def _depart(self, shipment: Shipment) -> Shipment:
         shipment.waited_s = 0.0
         self._under_way[shipment.number] = shipment
+        if shipment.is_repeated:
+            self._stragglers.add(shipment.number)
         return shipment
 
     def _repeat(self, shipments: list[Shipment]) -> None:
         """These are not under way any more, and the next to go out."""
         for shipment in shipments:
             del self._under_way[shipment.number]
+            shipment.is_repeated = True
+        self._stragglers.difference_update(shipment.number for shipment in shipments)
         self.repeated += len(shipments)
         self._again = deque(sorted((*shipments, *self._again), key=lambda shipment: shipment.number))
         self._probe = 0
@@ -200,6 +229,7 @@ class Acked(Recording):
     def _settle(self, shipment: Shipment) -> None:
         """It is done with."""
         del self._under_way[shipment.number]
+        self._stragglers.discard(shipment.number)
         self.bytes -= len(shipment.publication.payload)
         if shipment.number == self._probe:
             self._probe = 0
