@@ -337,7 +337,7 @@ async def test_what_the_demo_says(here: Scene) -> None:
     def labels(text: str) -> list[str]:
         return [" ".join(re.sub(r"[\d,.│╭╮╰╯─]", "", line).split()) for line in text.strip().splitlines()]
 
-    (shown,) = of("text")
+    (shown,) = (block for block in of("text") if "frames sent" in block.text)
     expected = labels(shown.text)
     assert labels(done.out)[-len(expected) :] == expected
 

@@ -207,7 +207,8 @@ class Connection:
     async def _live_once(self) -> None:
         """Dial, converse, and wait as long as the policy says."""
         self.incarnation += 1
-        self._enter(Phase.DIALING, None)
+        # Why the socket before it ended is why there is none now.
+        self._enter(Phase.DIALING, self.reason)
         await self._pacer.turn()
         retry_after_s = None
         try:
