@@ -121,8 +121,8 @@ async def test_refuse_429() -> None:
             await rig.consumer.until(lambda: all(rig.consumer.of(a).is_trusted for a in rig.assets))
             assert anyio.current_time() - begun >= 1.0
             assert (await rig.admin.ledger())["refused"] == 1
-            (waiting,) = [e for e in rig.consumer.system if "429" in (e["reason"] or "")]
-            assert waiting["state"] == "waiting"
+            waiting, dialing = [e for e in rig.consumer.system if "429" in (e["reason"] or "")]
+            assert (waiting["state"], dialing["state"]) == ("waiting", "dialing")
             assert waiting["retry_in_s"] >= 1.0
 
 
