@@ -1,11 +1,13 @@
 """Running `polybus` as a person or a script does: in a process of its own."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -16,6 +18,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 import polybus_actors
 import polybus_protocol
 import polybus_services
+from polybus_services.cli import main
 
 ROOTS = [
     str(Path(package.__path__[0]).parent) for package in (polybus_protocol, polybus_actors, polybus_services)
@@ -47,16 +50,47 @@ class Outcome(msgspec.Struct):
         return msgspec.json.decode(self.out)
 
 
+# Importing all of polybus takes half a second of processor time, and the tests run hundreds of commands: a process that
+# has imported it forks one for each.  What starts it from nothing is seen by `running`, and by the demo.
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["polybus_services.cli.commands"])
+
+
+def _command(arguments: Sequence[str], folder: Path, variables: dict[str, str], here: str) -> None:
+    """Be `polybus`, with files for a terminal."""
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(here)
+    sys.stdin, sys.stdout, sys.stderr = streams = (
+        (folder / "in").open(encoding="utf-8"),
+        (folder / "out").open("w", encoding="utf-8"),
+        (folder / "err").open("w", encoding="utf-8"),
+    )
+    for number, stream in enumerate(streams):
+        os.dup2(stream.fileno(), number)
+    sys.argv = ["polybus", *arguments]
+    main(arguments)
+
+
 async def polybus(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
     """Run one command to its end."""
-    with anyio.fail_after(PATIENCE_S):
-        done = await anyio.run_process(
-            [sys.executable, "-m", "polybus_services", *arguments],
-            input=stdin.encode(),
-            check=False,
-            env=environment(**variables),
+    with TemporaryDirectory() as name, anyio.fail_after(PATIENCE_S):
+        folder = Path(name)
+        (folder / "in").write_text(stdin, encoding="utf-8")
+        process = _forks.Process(
+            target=_command, args=(arguments, folder, environment(**variables), str(Path.cwd()))
         )
-    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+        process.start()
+        try:
+            await anyio.wait_readable(process.sentinel)
+        finally:
+            process.kill()
+            process.join()
+        status = process.exitcode
+        out, err = ((folder / each).read_text(encoding="utf-8") for each in ("out", "err"))
+        process.close()
+    assert status is not None
+    return Outcome(status, out, err)
 
 
 class Running:
