@@ -47,10 +47,12 @@ core: setup  ## the tests of the core, where nothing else is installed
 	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p tests.core_alone -p xdist -p _hypothesis_pytestplugin \
 		--quiet -n 2 tests/protocol
 
-# Most tests wait for sockets, so more files at a time than a small machine has cores are faster.
+# Most tests wait for sockets, so more files at a time than a small machine has cores are faster.  The longest come
+# first, or one of them would be left alone at the end.
 unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
-	@$(BIN)/pytest --quiet -n 3 --dist loadfile $(or $(ARGS),--ignore=tests/protocol)
+	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder \
+		$(or $(ARGS),tests/services tests/actors tests/deploy tests/test_boundaries.py)
 
 check: setup docs dist  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
 	@scripts/tools check
