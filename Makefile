@@ -51,8 +51,7 @@ core: setup  ## the tests of the core, where nothing else is installed
 # first, or one of them would be left alone at the end.
 unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
-	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder \
-		$(or $(ARGS),tests/services tests/actors tests/deploy tests/test_boundaries.py)
+	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder $(or $(ARGS),tests/services tests/actors tests/deploy tests/test_boundaries.py)
 
 check: setup docs dist  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
 	@scripts/tools check

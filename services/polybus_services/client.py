@@ -23,6 +23,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from polybus_actors.publishing.edges import dismiss
 from polybus_actors.publishing.login import LoginError, NatsSettings, is_denial, new_client, options
 from polybus_protocol.control.replies import (
     BookReply,
@@ -172,12 +173,8 @@ class ControlClient:
                 raise NatsUnreachable(_why_unreachable(config, failures))
             yield client
         finally:
-            with (
-                anyio.move_on_after(CLOSE_WITHIN_S, shield=True),
-                contextlib.suppress(nats.errors.Error, OSError),
-            ):
-                client.connected = False  # leaving is not being left
-                await nats_client.close()
+            client.connected = False  # leaving is not being left
+            await dismiss(nats_client, CLOSE_WITHIN_S)
 
     def _callbacks(self, on_connection: OnConnection | None) -> dict[str, Any]:
         async def went_away() -> None:

@@ -128,6 +128,7 @@ async def test_an_outage_of_nats_ends_trust_and_it_comes_back(start: Start | Non
             await watched.trusts(all_=True)
             await watched.hears(20)
             rig.nats.kill()
+            await watched.until(lambda: any(not change.trusted for change in watched.changes))
             await watched.trusts(all_=False)
             assert {change.why for change in watched.changes if not change.trusted} == {"NATS is away"}
             await rig.nats.restart()
