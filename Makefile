@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit check docs dist image soak booksoak chaos bench bench-latency bench-scale profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit thorough check docs dist image soak booksoak chaos bench bench-latency bench-scale profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -46,6 +46,9 @@ core: setup  ## the tests of the core, where nothing else is installed
 	@echo "== tests of the core, by itself"
 	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p tests.core_alone -p xdist -p _hypothesis_pytestplugin \
 		--quiet -n 2 tests/protocol
+
+thorough: setup  ## look for new examples that break a property, a thousand for each
+	@$(BIN)/pytest --quiet -n 2 --hypothesis-profile=thorough tests/protocol
 
 # Most tests wait for sockets, so more files at a time than a small machine has cores are faster.  The longest come
 # first, or one of them would be left alone at the end.

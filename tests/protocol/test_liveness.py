@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polybus_protocol.books.liveness import FIRST_RETRY_S, RELOOK_S, Budgets, Liveness, Rung, Trust
@@ -196,6 +196,7 @@ STEPS = st.sampled_from(
 )
 
 
+@example([("climb", 0.0)] * 4 + [("confirmed", 0.0)])
 @given(st.lists(st.tuples(STEPS, st.floats(0, 100)), max_size=60))
 def test_whatever_happens(steps: list[tuple[str, float]]) -> None:
     """Live only after data and while no check fails; doubt always has its reason; resyncs keep their distance."""

@@ -171,7 +171,7 @@ class Liveness:
     def confirmed(self) -> None:
         """A second look has shown the very book we have: nothing has happened."""
         self._refuted, self._is_confirmed = False, True
-        if self.trust in (Trust.SUSPECT, Trust.FROZEN) and not self._failures:
+        if self._has_begun and self.trust in (Trust.SUSPECT, Trust.FROZEN) and not self._failures:
             self.trust, self.why = Trust.QUIET, None
 
     def refuted(self, now: float) -> bool:

@@ -67,13 +67,15 @@ class Recent:
     def find(self, identity: Identity, start: int | None) -> int | None:
         """The number of the first event from `start` on, or of all, that is this one; None if there is none."""
         try:
-            return self.first + self._identities.index(identity, 0 if start is None else start - self.first)
+            at = 0 if start is None else max(start - self.first, 0)
+            return self.first + self._identities.index(identity, at)
         except ValueError:
             return None
 
     def between(self, start: int, end: int) -> list[Identity]:
-        """The events from number `start` up to, not including, `end`."""
-        return list(islice(self._identities, start - self.first, end - self.first))
+        """The events from number `start` up to, not including, `end`, as far as they are remembered."""
+        first = self.first
+        return list(islice(self._identities, max(start - first, 0), max(end - first, 0)))
 
     def clear(self) -> None:
         """Forget all; the numbers go on."""
