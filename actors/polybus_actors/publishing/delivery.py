@@ -14,6 +14,7 @@ Core subscribers get everything at once in either case.  What the stream may lac
 stream key, and announced as a gap as soon as the stream acknowledges again: it is kept there, and seen by everybody.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Literal, override
@@ -69,7 +70,7 @@ class PubAck(msgspec.Struct):
 _decode_ack = msgspec.json.Decoder(PubAck).decode
 
 
-class Recording:
+class Recording(ABC):
     """One family on its way into the stream that records it.
 
     Args:
@@ -108,9 +109,10 @@ class Recording:
         """The stream is not there: deliver `core` from here on."""
         self.is_there, self.reason = False, reason
 
-    def doubt(self) -> None:
+    def doubt(self) -> None:  # noqa: B027 - most have nothing to do then
         """The stream was made anew: whether it had stored what it has not acknowledged does not matter any more."""
 
+    @abstractmethod
     def hand(self, publication: Publication, now: float) -> int:
         """Take note of a publication that is about to be handed to NATS.
 
@@ -121,7 +123,6 @@ class Recording:
         Returns:
             The number of the ack to ask for; 0 for none.
         """
-        raise NotImplementedError
 
     def hear(self, number: int, data: bytes) -> None:
         """Take in the answer to the request of that number."""
@@ -138,17 +139,17 @@ class Recording:
         self.duplicates += ack.duplicate
         self._confirm(number, ack)
 
+    @abstractmethod
     def nap(self, seconds: float) -> None:
         """So many seconds of ours have passed, in which we were not standing still ourselves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def break_off(self) -> list[Publication]:
         """The connection is gone, and with it all acks under way.
 
         Returns:
             What may have reached nobody.
         """
-        raise NotImplementedError
 
     def reckon(self) -> Losses | None:
         """What the stream lacks, once it stores again; to be told to everybody."""
@@ -157,11 +158,11 @@ class Recording:
         missed, self._missed = self._missed, Losses()
         return missed
 
-    def _confirm(self, number: int, ack: PubAck) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _confirm(self, number: int, ack: PubAck) -> None: ...
 
-    def _refuse(self, number: int, reason: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _refuse(self, number: int, reason: str) -> None: ...
 
 
 class Sampled(Recording):
