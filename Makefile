@@ -85,7 +85,7 @@ chaos: setup  ## NATS killed, frozen, wiped, cut, full and so on: an account of 
 	@POLYBUS_CHAOS_SECONDS=$(or $(SECONDS),60) POLYBUS_CHAOS_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_chaos.py -k again
 
 bench: setup  ## processor time per frame beside four rivals; MIX=venue, FRAMES=file, JSON=1
-	@scripts/bench
+	@scripts/tools bench
 	@$(BIN)/python -m bench throughput $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MIX),--mix $(MIX)) \
 		$(if $(FRAMES),--frames $(FRAMES)) $(if $(CHART),--chart $(CHART)) $(if $(JSON),--json)
 
@@ -96,7 +96,7 @@ bench-scale: setup  ## 10 to 20,000 assets: cost per frame, memory, time to subs
 	@$(BIN)/python -m bench scale $(if $(SIZES),--sizes $(SIZES)) $(if $(JSON),--json)
 
 profile: setup  ## a flame graph of the gateway under load, in docs/flame.svg
-	@scripts/bench
+	@scripts/tools bench
 	@$(BIN)/python -m bench profile docs/flame.svg
 
 bench-recovery: setup  ## how soon a fault is noticed and mended, and what books and checks cost
