@@ -10,6 +10,7 @@ from collections import deque
 import msgspec
 
 from polybus_protocol.books.book import BadLevel, OrderBook
+from polybus_protocol.books.liveness import Trust
 from polybus_protocol.control.replies import BookReply
 from polybus_protocol.events import GAP_REASONS, AnyEvent, Book, Gap, LastBook, TickSizeChange
 from polybus_services.order import LOST_ON_THE_WAY, Place, Track
@@ -21,7 +22,7 @@ HELD = 1_000
 milliseconds.  When full, the oldest goes; an answer that is older than what is left helps nobody, and the next is
 awaited."""
 
-TRUSTED = frozenset({"live", "quiet"})
+TRUSTED = frozenset(trust.value for trust in Trust if trust.is_believed)
 """What the gateway says of a book that may be believed."""
 
 type Told = BookReply | LastBook

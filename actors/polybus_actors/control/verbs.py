@@ -147,7 +147,7 @@ class Verbs:
         book, trust, why = stream.book, stream.trust, stream.liveness.why
         proof = stream.prove() if book.is_live else Verdict.UNKNOWN
         # The next look at the books would say so; whoever asks need not wait for it.
-        is_believed = trust in (Trust.LIVE, Trust.QUIET)
+        is_believed = trust.is_believed
         if is_believed and proof is Verdict.MISMATCH:
             trust, why = Trust.SUSPECT, "the book's hash is not the venue's"
         elif is_believed and proof is Verdict.UNKNOWN and book.top_misses:

@@ -48,10 +48,6 @@ logger = logging.getLogger("polybus.pool")
 event_logger = logging.getLogger("polybus.events")
 
 
-BELIEVED = frozenset({Trust.LIVE.value, Trust.QUIET.value})
-"""States of a key for which nothing has to be tried: a book of REST alone is not among them."""
-
-
 class Apply(msgspec.Struct, frozen=True):
     """Message: go from the active keys to the wanted ones."""
 
@@ -246,7 +242,7 @@ class Pool:
 
     async def _move(self, key: str, tasks: TaskGroup, *, to_new: bool) -> None:
         stream = self.streams.get(key)
-        if stream is None or self.standing.state_of(key) in BELIEVED:
+        if stream is None or Trust(self.standing.state_of(key)).is_believed:
             return
         if (moved := self._assignment.move(key, to_new=to_new)) is None:
             return

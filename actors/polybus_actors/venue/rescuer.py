@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import anyio
 
 from polybus_protocol.books.asset_stream import AssetStream
-from polybus_protocol.books.liveness import Rung, Trust
+from polybus_protocol.books.liveness import Rung
 from polybus_protocol.events import Book
 
 from .witness import Testimony, Witness, WitnessFailure
@@ -80,7 +80,7 @@ class Rescuer:
             waited_s: for how long.
             time: nanoseconds since the epoch.
         """
-        if stream.trust in (Trust.LIVE, Trust.QUIET):
+        if stream.trust.is_believed:
             return  # begun by a book of REST, and the stream goes on from there
         asset, before = stream.asset, stream.liveness.rung
         rung = stream.liveness.climb()

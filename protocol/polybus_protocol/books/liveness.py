@@ -25,6 +25,11 @@ class Trust(enum.Enum):
     FROZEN = "frozen"
     """The venue moved on and the stream did not, or everything was tried and nothing came."""
 
+    @property
+    def is_believed(self) -> bool:
+        """Whether the book may be acted on."""
+        return self is Trust.LIVE or self is Trust.QUIET
+
 
 class Rung(enum.IntEnum):
     """What is tried, one after another, to bring a stream back."""
