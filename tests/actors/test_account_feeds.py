@@ -143,7 +143,7 @@ def missing(**credentials: str) -> Any:
 )
 async def test_missing_credentials(feed: str, accounts: Any, variables: list[str]) -> None:
     """401 at once, and the answer names the variables to set; the other feeds are served."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(VENUE, accounts=accounts) as rig:
             wish: dict[str, Any] = {"feed": feed} | ({"symbols": ["btcusd"]} if feed == "polybolt" else {})
             with pytest.raises(Refused) as refused:
@@ -173,7 +173,7 @@ async def test_an_unknown_account(rig: Rig) -> None:
 @pytest.mark.parametrize("field", FIELDS)
 async def test_wrong_credentials_of_the_user_feed(field: str) -> None:
     """The venue only hangs up: after some times the reason says what that may mean, and dialling slows down."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(VENUE, accounts=with_wrong(field)) as rig:
             request: dict[str, Any] = {
                 "feed": "user",
@@ -201,7 +201,7 @@ async def test_wrong_credentials_of_the_user_feed(field: str) -> None:
 
 async def test_wrong_credentials_that_are_met_with_silence() -> None:
     """Where the venue neither answers nor hangs up, waiting for data says what the silence may mean."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(VENUE, accounts=with_wrong("secret")) as rig:
             await rig.admin.fault_on("auth-silent", feed="user")
             request: dict[str, Any] = {
@@ -232,7 +232,7 @@ async def test_auth_4001_stops(rig: Rig, feed: str, account: str | None) -> None
 @pytest.mark.parametrize("field", FIELDS)
 async def test_wrong_credentials_of_polybolt(field: str) -> None:
     """This feed says no in words: nothing else is asked of it, and it is not dialled again."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(VENUE, accounts=with_wrong(field)) as rig:
             request: dict[str, Any] = {"feed": "polybolt", "symbols": ["btcusd"], "wait": "data"}
             (lacking,) = (await rig.consumer.ask("subscribe", **request, wait_timeout_s=1))["missing"]

@@ -75,7 +75,7 @@ async def test_asked_again_while_it_is_done() -> None:
         heard.append(await memory.once("renew", request("a"), work))
 
     work.goes_on = anyio.Event()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as others:
             async with anyio.create_task_group() as first:
                 first.start_soon(ask)
@@ -102,7 +102,7 @@ async def test_the_memory_has_an_end(most: str, value: int, monkeypatch: pytest.
 
 @pytest.fixture
 async def rig() -> Any:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged() as made:
             yield made
 

@@ -19,7 +19,7 @@ pytestmark = [
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     """A rig whose venue is paused: a test lets things happen by hand."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged() as running:
             yield running
 
@@ -58,7 +58,7 @@ async def test_drop(rig: Rig) -> None:
 async def test_stall() -> None:
     """An open socket that answers pings and delivers nothing is given up: a gap, and no silence taken for health."""
     impatient = msgspec.structs.replace(QUICK, data_timeout_s=0.5)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(SimulatorOptions(markets=4, seed=5, rate=200), impatient) as rig:
             await rig.subscribe(*rig.assets)
             await rig.admin.fault_on("stall")
@@ -74,7 +74,7 @@ async def test_stall() -> None:
 async def test_stall_from_the_first_moment() -> None:
     """A subscription that never delivers is not live: the connection is given up, and `wait: data` says so."""
     impatient = msgspec.structs.replace(QUICK, first_data_timeout_s=0.3)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(profile=impatient) as rig:
             await rig.admin.fault_on("stall")
             asset = rig.assets[0]
@@ -94,7 +94,7 @@ async def test_freeze_asset() -> None:
     """One asset falls silent among others: its silence ends its trust, while its siblings go on undisturbed."""
     impatient = msgspec.structs.replace(QUICK, asset_silence_s=0.8)
     # So that nobody but the frozen one is silent for so long.
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(SimulatorOptions(markets=2, seed=5, rate=300), impatient) as rig:
             frozen, *others = rig.assets
             await rig.subscribe(*rig.assets)
@@ -111,7 +111,7 @@ async def test_freeze_asset() -> None:
 
 async def test_refuse_429() -> None:
     """A refusal with `Retry-After` is a minimum: nobody dials again before, and the streams have their gap."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged() as rig:
             await rig.subscribe(*rig.assets)
             await rig.admin.fault_on("refuse-429", retry_after_s=1, count=1)

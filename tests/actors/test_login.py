@@ -64,7 +64,7 @@ async def no_loss(_streams: list[Stream]) -> None:
 async def connected(where: NatsSettings) -> AsyncIterator[Bus]:
     """A bus that runs, for the length of a block."""
     bus = Bus(where, Outbox(10, 1000), no_loss)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await bus.connect()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bus.run, lambda _client: anyio.sleep_forever())
@@ -80,7 +80,7 @@ async def complaint(where: NatsSettings) -> str:
         heard.append(words(error))
         failed.set()
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
                 partial(client.connect, error_cb=note, max_reconnect_attempts=-1, **options(where))
@@ -195,7 +195,7 @@ async def test_a_password_of_a_file(tmp_path: Path) -> None:
 
 
 async def until(condition: Any) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.lowlevel.checkpoint()
 

@@ -41,7 +41,7 @@ async def test_answers_and_refusals_reach_who_asked() -> None:
     """An answer is returned and a refusal raised where the question was asked."""
     mailbox: Mailbox[Double] = Mailbox()
     answers: dict[int, object] = {}
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: answering(mailbox, up_to=2))
             tasks.start_soon(ask, mailbox, 4, answers)
@@ -54,7 +54,7 @@ async def test_a_dying_actor_answers_everybody(capacity: int) -> None:
     """Who is in the mailbox, who waits for room in it and who comes too late: each is refused."""
     mailbox: Mailbox[Double] = Mailbox(capacity)
     answers: dict[int, object] = {}
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for number in range(0, 10, 2):
                 tasks.start_soon(ask, mailbox, number, answers)
@@ -69,7 +69,7 @@ async def test_a_cancelled_actor_answers_too() -> None:
     """Cancellation is a way to die like any other."""
     mailbox: Mailbox[Double] = Mailbox()
     answers: dict[int, object] = {}
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as askers:
             async with anyio.create_task_group() as actor:
                 actor.start_soon(lambda: answering(mailbox, up_to=1))
@@ -99,7 +99,7 @@ async def test_a_full_mailbox_makes_the_sender_wait() -> None:
             await mailbox.put(Double(number))
             sent.append(number)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with mailbox, anyio.create_task_group() as tasks:
             tasks.start_soon(send)
             await anyio.wait_all_tasks_blocked()

@@ -24,7 +24,7 @@ pytestmark = [
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     """A rig whose venue is paused: a test lets things happen by hand."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged() as running:
             yield running
 
@@ -75,7 +75,7 @@ async def test_references_are_counted(rig: Rig) -> None:
     await rig.subscribe(own, id="c")
     await rig.consumer.ask("unsubscribe", id="b")
     await rig.consumer.until(lambda: rig.consumer.of(shared).reasons == ["unsubscribed"])
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while set(following) != {own}:
             await anyio.lowlevel.checkpoint()
     assert rig.consumer.of(own).gaps == []
@@ -277,7 +277,7 @@ async def test_a_long_wait_holds_up_nobody(rig: Rig) -> None:
 
 async def test_an_answer_too_large_for_nats() -> None:
     """What does not fit into a NATS message is refused with a hint, and not with silence."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged(SimulatorOptions(markets=1, seed=5, paused=True)) as rig:
             many = [str(10**70 + number) for number in range(6000)]
             await rig.consumer.ask("subscribe", assets=many, id="many")

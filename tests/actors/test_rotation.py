@@ -50,7 +50,7 @@ async def until_done(rig: Rig, count: int = 1) -> None:
 
 async def until_ready(rig: Rig) -> None:
     """Either of the two sockets could go on alone."""
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         while True:
             connections = rig.pool("market").connections
             first, second = connections.get(1), connections.get(-1)

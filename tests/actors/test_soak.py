@@ -32,7 +32,9 @@ SEED = int(os.environ.get("POLYBUS_SOAK_SEED") or 1)
 
 IMPATIENT = {
     feed: msgspec.structs.replace(
-        profile, data_timeout_s=1.0 if feed in ("market", "rtds", "polybolt") else 60.0
+        profile,
+        first_data_timeout_s=2.0,
+        data_timeout_s=1.0 if feed in ("market", "rtds", "polybolt") else 60.0,
     )
     for feed, profile in QUICK_FEEDS.items()
 }
@@ -71,7 +73,10 @@ async def harm(rig: Rig, dice: random.Random) -> str:
     fault = dice.choice(ENDINGS + NOISES + OF_ONE_FEED[feed])
     connection = dice.choice([each for each in rig.connections if each.feed == feed])
     await rig.consumer.until(lambda: connection.phase in (Phase.OPEN, Phase.LIVE), 30)
-    incarnation, victim = connection.incarnation, rig.link_of(connection).id
+    try:
+        incarnation, victim = connection.incarnation, rig.link_of(connection).id
+    except LookupError:
+        return f"{feed}: ended by itself"
     if fault == "refuse-429":
         await rig.admin.fault_on(fault, feed=feed, retry_after_s=0, count=dice.randrange(1, 3))
         await rig.admin.fault_on("drop", connection=victim)

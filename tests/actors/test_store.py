@@ -83,7 +83,7 @@ async def following(
 
 async def test_two_replicas_share_a_bucket(nats_client: Client) -> None:
     """Each replica finds its own subscriptions, whatever the names: one may begin like the other."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         for replica in ("gw", "gw-1", "gw_1"):
             async with following(nats_client, replica) as follower:
                 assert follower.heard == {}
@@ -110,7 +110,7 @@ UNSOUND = {
 
 async def test_unsound_entries_at_the_start(nats_client: Client, caplog: pytest.LogCaptureFixture) -> None:
     """They harm no other, are told of one by one, and stay for whoever wants to look at them."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await Store(BUCKET, "gw").load(nats_client)
         kv = await bucket_of(nats_client)
         for id_, value in UNSOUND.items():
@@ -128,7 +128,7 @@ async def test_unsound_entries_at_the_start(nats_client: Client, caplog: pytest.
 
 async def test_what_another_hand_does_is_followed(nats_client: Client) -> None:
     """Put, changed, deleted, spoilt and mended by hand: each is told once, our own changes never."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with following(nats_client) as follower:
             store, heard = follower.store, follower.heard
             kv = await bucket_of(nats_client)
@@ -169,7 +169,7 @@ async def test_what_another_hand_does_is_followed(nats_client: Client) -> None:
 )
 async def test_after_trouble_all_is_read_again(nats: NatsServer, nats_client: Client, how: str) -> None:
     """What was changed meanwhile is taken up; what vanished without being deleted is written again."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with proxy_to(nats.port) as proxy:
             url = proxy.url if how in ("line cut", "purged") else nats.url
             ours = await nats_py.connect(url, reconnect_time_wait=0.05, max_reconnect_attempts=-1)
@@ -227,7 +227,7 @@ async def test_one_that_is_too_large_holds_up_no_other(
     nats_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says that it will not survive, once in the log; the next one is written."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with following(nats_client) as follower:
             large = msgspec.structs.replace(subscription("large"), assets=["1" * 78] * 20_000)
             assert not await follower.store.save(large)
@@ -241,7 +241,7 @@ async def test_one_that_is_too_large_holds_up_no_other(
 
 async def test_without_jetstream() -> None:
     """Subscriptions work and say that they will not survive; nothing hangs."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with nats_server(jetstream=False) as server:
             client = await nats_py.connect(server.url)
             async with following(client) as follower:
@@ -252,7 +252,7 @@ async def test_without_jetstream() -> None:
 
 async def test_jetstream_comes_later(nats_client: Client) -> None:
     """What was wanted earlier is taken up once the bucket can be read; what was asked for meanwhile stands as asked."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with following(nats_client) as early:
             for id_ in ("early", "both"):
                 assert await early.store.save(subscription(id_))
@@ -268,7 +268,7 @@ async def test_jetstream_comes_later(nats_client: Client) -> None:
 
 async def test_the_gateway_follows_its_bucket() -> None:
     """By hand put, its events come; by hand deleted, they end; spoilt, `status` names it, and all else goes on."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with rigged() as rig:
             kv = await bucket_of(rig.consumer.client, "polybus_subscriptions")
             await rig.subscribe(rig.assets[0], id="asked")

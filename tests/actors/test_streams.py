@@ -74,20 +74,20 @@ class Record:
         return recording
 
     async def until(self, is_so: Any) -> None:
-        with anyio.fail_after(15):
+        with anyio.fail_after(60):
             while not is_so():
                 await anyio.lowlevel.checkpoint()
 
     async def stored(self, count: int) -> None:
         """Wait until so many events are in the record, which is later than when NATS has taken them in."""
-        with anyio.fail_after(15):
+        with anyio.fail_after(60):
             while (await self.client.jetstream().stream_info("POLYBUS_MARKET")).state.messages < count:
                 pass
 
     async def read(self, subject: str, until_seq: int) -> list[dict[str, Any]]:
         """All that is recorded of one stream, up to the event of that place."""
         found = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with replay(self.client, subject, start=first()) as events:
                 async for recorded in events:
                     found.append(json.loads(recorded.message.data))
@@ -128,7 +128,7 @@ async def test_created_as_configured_and_found_again(
 ) -> None:
     """What the server made of each stream is what was asked for; a second gateway finds nothing to complain about."""
     limits = Limits(max_age_s=3600, max_bytes=2_000_000)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         for _ in range(2):
             async with recording(nats, market=limits, duplicate_window_s=20) as record:
                 assert {state.state for state in record.streams.states.values()} == {"ready"}
@@ -146,7 +146,7 @@ async def test_created_as_configured_and_found_again(
 
 async def test_each_difference_is_told(nats: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
     """A stream that is there is left as it is; what differs is a sentence, in the log and in the status."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         client = await nats_py.connect(nats.url)
         await client.jetstream().add_stream(
             StreamConfig(name="POLYBUS_MARKET", subjects=[f"{PREFIX}.market.*.*.book"], max_age=60)
@@ -167,7 +167,7 @@ async def test_each_difference_is_told(nats: NatsServer, caplog: pytest.LogCaptu
 
 async def test_left_to_others(nats: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
     """With `manage = false` nothing is created; events go out `core`, and what was missed is told once a stream is there."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with recording(nats, manage=False) as record:
             assert {state.state for state in record.streams.states.values()} == {"absent"}
             assert "let polybus do it (streams.manage = true)" in caplog.text
@@ -192,7 +192,7 @@ async def test_left_to_others(nats: NatsServer, caplog: pytest.LogCaptureFixture
 
 async def test_without_jetstream(caplog: pytest.LogCaptureFixture) -> None:
     """One warning; events are delivered all the same, and whoever wants to replay is told why not."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with nats_server(jetstream=False) as nats, recording(nats) as record:
             assert {state.state for state in record.streams.states.values()} == {"unavailable"}
             record.says(record.trades, 3)
@@ -210,7 +210,7 @@ async def test_without_jetstream(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_a_stream_that_is_deleted_comes_back(nats: NatsServer) -> None:
     """It is made anew, with a gap for what the old one should have stored; user events are repeated into it."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             js = record.client.jetstream()
             record.says(record.trades)
@@ -242,7 +242,7 @@ async def test_a_stream_that_is_deleted_comes_back(nats: NatsServer) -> None:
 
 async def test_user_events_outlive_the_server(nats: NatsServer) -> None:
     """SIGKILL while events are under way: each is in the record, once and in order; core subscribers ignore repetitions."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             record.says(record.orders, 50)
             assert await record.bus.flush(5)
@@ -262,7 +262,7 @@ async def test_user_events_outlive_the_server(nats: NatsServer) -> None:
 
 async def test_a_user_event_that_is_too_large(nats: NatsServer) -> None:
     """It is lost alone: its gap stands in the record where it would have stood, before what follows it."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             sizes = ("1", "2", "3" * 2_000_000, "4", "5")
             events = [msgspec.structs.replace(of_market_1(0), size=size) for size in sizes]
@@ -280,7 +280,7 @@ async def test_a_user_event_that_is_too_large(nats: NatsServer) -> None:
 )
 async def test_replay_goes_on_live(nats: NatsServer, start: Any, seqs: range) -> None:
     """From the place that was asked for, then what comes next, without a seam."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             record.says(record.trades, 20)
             await record.stored(20)
@@ -299,7 +299,7 @@ async def test_replay_goes_on_live(nats: NatsServer, start: Any, seqs: range) ->
 
 async def test_an_ordered_consumer_begins_anew_where_it_was(nats: NatsServer) -> None:
     """After a restart of the server it goes on after the last event, and if there was none, with the next one."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             record.says(record.trades, 20)
             await record.stored(20)
@@ -317,7 +317,7 @@ async def test_an_ordered_consumer_begins_anew_where_it_was(nats: NatsServer) ->
 
 async def test_a_durable_consumer_goes_on_where_it_was(nats: NatsServer) -> None:
     """What was asked for next counts as done; what was not comes again to whoever has the name."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             record.says(record.trades, 10)
             await record.stored(10)
@@ -334,7 +334,7 @@ async def test_a_durable_consumer_goes_on_where_it_was(nats: NatsServer) -> None
 
 async def test_the_last_of_each(nats: NatsServer) -> None:
     """One event of each subject, the newest; none where there are none."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with recording(nats) as record:
             record.says(record.trades, 10)
             record.says(record.trades)

@@ -43,7 +43,7 @@ async def test_an_actor_that_returns_is_done() -> None:
 async def test_restarts_up_to_the_intensity(caplog: pytest.LogCaptureFixture) -> None:
     """As many failures as the policy allows are survived, each logged with its traceback, and counted."""
     supervisor, actor = Supervisor(), Failing(times=3)
-    with anyio.fail_after(5), caplog.at_level(logging.ERROR):
+    with anyio.fail_after(60), caplog.at_level(logging.ERROR):
         await supervisor.supervise("actor", actor.run, RestartPolicy(intensity=3, first_delay_s=0.001))
     assert (actor.runs, supervisor.restarts) == (4, 3)
     assert [record.exc_info is not None for record in caplog.records] == [True] * 3
@@ -52,7 +52,7 @@ async def test_restarts_up_to_the_intensity(caplog: pytest.LogCaptureFixture) ->
 async def test_one_failure_more_is_escalated() -> None:
     """Past the intensity the supervisor gives up, with the last failure as the cause."""
     supervisor, actor = Supervisor(), Failing(times=9)
-    with anyio.fail_after(5), pytest.raises(TooManyRestarts, match="actor failed 3 times") as raised:
+    with anyio.fail_after(60), pytest.raises(TooManyRestarts, match="actor failed 3 times") as raised:
         await supervisor.supervise("actor", actor.run, RestartPolicy(intensity=2, first_delay_s=0.001))
     assert str(raised.value.__cause__) == "number 3"
     assert supervisor.restarts == 2
@@ -63,7 +63,7 @@ async def test_failures_that_lie_apart_are_forgiven() -> None:
     supervisor, actor = Supervisor(), Failing(times=6)
     # Each restart waits longer than the period, so that each failure stands alone.
     policy = RestartPolicy(intensity=1, period_s=0.01, first_delay_s=0.02)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await supervisor.supervise("actor", actor.run, policy)
     assert actor.runs == 7
 
@@ -72,7 +72,7 @@ async def test_delays_double() -> None:
     """Each further restart in the period waits twice as long."""
     begun: list[float] = []
     actor = Failing(times=3, before=lambda: begun.append(anyio.current_time()))
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await Supervisor().supervise("actor", actor.run, RestartPolicy(first_delay_s=0.02))
     delays = [after - before for before, after in pairwise(begun)]
     assert all(delay >= least for delay, least in zip(delays, (0.02, 0.04, 0.08), strict=True))
@@ -97,7 +97,7 @@ async def test_dials_take_turns() -> None:
         await pacer.turn()
         passed.append((number, anyio.current_time() - begun))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for number in range(4):
                 tasks.start_soon(dial, number)

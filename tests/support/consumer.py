@@ -193,7 +193,7 @@ class Consumer:
         self._news.set()
         self._news = anyio.Event()
 
-    async def until(self, is_so: Callable[[], bool], within_s: float = 10.0) -> None:
+    async def until(self, is_so: Callable[[], bool], within_s: float = 30.0) -> None:
         """Wait until something is so, looking after each message.
 
         Raises:
@@ -277,7 +277,7 @@ class Consumer:
         assert breach is None, breach
         return body
 
-    async def until_status(self, is_so: Callable[[Any], bool], within_s: float = 15.0) -> Any:
+    async def until_status(self, is_so: Callable[[Any], bool], within_s: float = 30.0) -> Any:
         """Ask for the status until something is so; that status."""
         with anyio.fail_after(within_s):
             while True:

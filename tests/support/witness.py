@@ -11,10 +11,13 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
+import anyio.abc
 
 from polybus_services.simulator import Simulator
 from polybus_services.simulator.ledger import Record
 from polybus_services.simulator.probe import Client, connected
+
+from .rig import port_of
 
 type Fact = dict[str, Any]
 """Some fields of an event as it must be published; a `Decimal` stands for any way to write the number."""
@@ -46,7 +49,7 @@ class Witness:
 
     async def facts(self) -> dict[str, list[Fact]]:
         """All that it was told, in order, by stream; waits for what the venue has written to it."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while len(self._heard) < self._record.frames:
                 if not self._client.texts:
                     assert not self._client.cut, "the witness was cut off"
@@ -75,9 +78,9 @@ async def watching(simulator: Simulator, feed: str, *messages: object) -> AsyncI
         feed: which.
         messages: what to say; the venue has taken them in when this is entered.
     """
-    before = set(simulator.venue.links.values())
     async with connected(simulator.feeds[feed]) as client:
-        (link,) = set(simulator.venue.links.values()) - before
+        port = client.stream.extra(anyio.abc.SocketAttribute.local_port)
+        (link,) = [link for link in simulator.venue.links.values() if port_of(link) == port]
         for message in messages:
             await client.say(message)
         witness = Witness(feed, client, simulator.venue.ledger.record(link.id))
@@ -93,7 +96,7 @@ async def watching(simulator: Simulator, feed: str, *messages: object) -> AsyncI
 
 async def _hear(client: Client, witness: Witness, last: str) -> None:
     kept: list[str] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while True:
             text = await client.hear()
             assert text is not None
