@@ -1,4 +1,4 @@
-"""`python -m bench`: what `make bench`, `make bench-latency` and `make bench-scale` run."""
+"""`python -m bench`: what `make bench` and its kin run."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import chart, frames, latency, machine, report, scale, throughput
+from bench import chart, core, frames, latency, machine, report, scale, throughput
 from bench.subjects import KINDS, ROOT
 
 CACHE = ROOT / ".bench" / "frames"
@@ -135,6 +135,38 @@ def scale_command(sizes: str, count: int, as_json: bool) -> None:  # noqa: FBT00
         found.append(anyio.run(scale.measure, path, frames.read(path)))
     report.scale(console, found)
     _tell({"scale": found}, as_json=as_json)
+
+
+@main.command("core")
+@click.option(
+    "--rounds", default=7, show_default=True, help="Turns of each part; of each piece the quickest."
+)
+@click.option("--count", default=10_000, show_default=True, help="Frames in one turn.")
+@click.option("--assets", default=200, show_default=True)
+@click.option("--mixes", default=",".join(frames.MIXES), show_default=True)
+@click.option(
+    "--frames", "file", type=click.Path(exists=True, path_type=Path), help="Captured ones, a frame a line."
+)
+@click.option("--instructions", is_flag=True, help="Have valgrind count them, too; a minute for each mix.")
+@click.option("--json", "as_json", is_flag=True)
+def core_command(
+    rounds: int,
+    count: int,
+    assets: int,
+    mixes: str,
+    file: Path | None,
+    instructions: bool,  # noqa: FBT001  click's way
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """The core alone, without a socket or NATS: processor time per frame, by part."""
+    found = []
+    for title in [file.name] if file else mixes.split(","):
+        path = file or _frames(title, count, assets)
+        found.append(core.measure(title, frames.read(path), rounds))
+        if instructions:
+            found[-1].instructions = core.instructions(path, min(count, core.COUNTED))
+    report.core(console, found)
+    _tell({"core": found}, as_json=as_json)
 
 
 @main.command("profile")

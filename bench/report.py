@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from bench.core import Core
 from bench.latency import Latency
 from bench.scale import Scale
 from bench.subjects import KINDS
@@ -57,6 +58,22 @@ def scale(console: Console, found: list[Scale]) -> None:
     for one in found:
         numbers = (one.subscribe_s, one.us_per_frame, one.kb_per_asset, one.burst_s, one.burst_mb)
         table.add_row(f"{one.assets:,}", str(one.connections), *(f"{number:.1f}" for number in numbers))
+    console.print(table)
+
+
+def core(console: Console, found: list[Core]) -> None:
+    """Each mix, part by part."""
+    least = min(one.rounds for one in found)
+    table = Table(title=f"the core alone, us of processor time per frame, at best of {least} rounds")
+    table.add_column("part")
+    for one in found:
+        table.add_column(one.mix, justify="right")
+    for n, part in enumerate(found[0].parts):
+        table.add_row(part.name, *(f"{one.parts[n].us:.2f}" for one in found))
+    table.add_section()
+    table.add_row("Session.receive", *(f"{one.whole_us:.2f}" for one in found))
+    if any(one.instructions for one in found):
+        table.add_row("instructions", *(f"{one.instructions or 0:,}" for one in found))
     console.print(table)
 
 

@@ -4,7 +4,7 @@ An asset's stream is live from the first `book` of an epoch.  What comes before 
 since a trade is a trade, but no book is made of it.
 """
 
-from collections import Counter, deque
+from collections import Counter
 
 import msgspec
 
@@ -68,7 +68,8 @@ class AssetStream(Stream):
         super().__init__(FEED, "market", (market, asset), remembered=remembered, prefix=prefix, ledger=ledger)
         self.book = OrderBook()
         self.liveness = Liveness(budgets, checks)
-        self.history: deque[Moment] = deque(maxlen=REMEMBERED_MOMENTS)
+        self.history: list[Moment] = []
+        """The last moments of its life, the oldest first."""
         self.inspected = 0
         """The version of the book that was checked last."""
         self.unchecked_looks = 0
@@ -115,7 +116,8 @@ class AssetStream(Stream):
 
     def remember(self, what: str, time: int) -> None:
         """Keep a moment for `explain`."""
-        self.history.append(Moment(time, what))
+        # Not a deque: that takes 760 bytes for the one moment that most assets ever have.
+        self.history = [*self.history[1 - REMEMBERED_MOMENTS :], Moment(time, what)]
 
     def begin(
         self, event: Event | None, received_time: int, connection: str | None, closed_by: str = "data"
