@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit thorough check docs dist image soak booksoak chaos bench bench-core bench-latency bench-scale profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak chaos bench bench-core bench-latency bench-scale profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -56,20 +56,26 @@ unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
 	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder $(or $(ARGS),tests/services tests/actors tests/deploy tests/test_boundaries.py)
 
-check: setup docs dist  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
+check: setup tools docs package  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
+	@echo "== deploy, and what is in dist"
+	@CI=true POLYBUS_CHECK=.check/bin POLYBUS_DIST=dist $(BIN)/pytest --quiet -n 3 --dist loadfile tests/deploy
+
+tools: setup  ## fetch what `make check` runs
+	@scripts/programs
 	@scripts/tools check
-	@echo "== deploy"
-	@POLYBUS_CHECK=.check/bin $(BIN)/pytest --quiet tests/deploy
+	@scripts/tools docs
 
 docs: setup  ## build the pages in docs/ as a site, in build/site
 	@scripts/tools docs
 	@.docs/bin/zensical build --clean --strict
 
-dist: setup  ## build sdist and wheel into dist/, and try the wheel in a clean environment
+dist: package  ## build sdist and wheel into dist/, and try the wheel in a clean environment
+	@POLYBUS_DIST=dist $(BIN)/pytest --quiet tests/deploy/test_dist.py
+
+package: setup
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . >.dist.log 2>&1 || { cat .dist.log >&2; exit 1; }
 	@rm -f .dist.log
-	@POLYBUS_DIST=dist $(BIN)/pytest --quiet tests/deploy/test_dist.py
 
 image: setup  ## build the image and try it, where there is a builder
 	@scripts/image-test
