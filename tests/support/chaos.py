@@ -1,14 +1,15 @@
 """Trouble with NATS, one fault at a time, and an account of every event: stored, received, or covered by a gap.
 
-A producer says events of known places without a pause, into the outbox of a bus whose streams are a real server's.
-Whatever happens meanwhile, in the end each place of each stream key must be in the record, or in a gap of it; a core
-consumer that was connected all the time must have it, too; and what comes twice must show as such.
+The simulator says what happens through a real gateway, whose streams are a real server's.  Whatever happens meanwhile,
+in the end all that the venue's ledger has as sent has its place in a stream key, and each place must be in the record,
+or in a gap of it; a core consumer must have it, too; and what comes twice must show as such.
 """
 
+import contextlib
 import json
 import socket
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,26 +20,38 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from polybus_actors.publishing.bus import Bus
 from polybus_actors.publishing.delivery import DeliverySettings, Recording
-from polybus_actors.publishing.lane import Acked
 from polybus_actors.publishing.login import NatsSettings
-from polybus_actors.publishing.outbox import Outbox
-from polybus_actors.publishing.streams import Streams, StreamsSettings, recordings
-from polybus_protocol.events import LastTradePrice
-from polybus_protocol.stream import Stream
+from polybus_actors.publishing.streams import StreamsSettings
+from polybus_protocol.stream import Publication
 from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.replay import first, replay
+from polybus_services.simulator import CrowdOptions, SimulatorOptions, running_simulator
 
+from .consumer import PREFIX, Consumer, Place, consuming
+from .five import follow
+from .nats_keys import Key
 from .proxy import Proxy, proxy_to
+from .rig import QUICK_FEEDS, Rig, accounts_of, running_gateway
 
-PREFIX = "polymarket.v1"
+FAMILIES = ("market", "user")
+"""Of the events that are accounted for; each has a stream of its own."""
 
-TICK_S = 0.02
-"""Seconds between two handfuls of events: fifty of each kind a second and more."""
+VENUE = SimulatorOptions(
+    markets=2,
+    seed=5,
+    rate=150,
+    paused=True,
+    account_share=0.5,
+    crowd=CrowdOptions(new_market_share=0.0, resolve_share=0.0),
+)
+"""Few streams and busy ones, half of what happens an account's; and always the same streams."""
 
 LOOK_S = 0.0013
-"""Seconds between two looks whether all is well: it is so only between two ticks."""
+"""Seconds between two looks whether all is well."""
+
+STORED_WITHIN_S = 10.0
+"""Seconds in which what is handed over is stored, or in a gap: without trouble it takes milliseconds."""
 
 MAX_PAYLOAD = 1_048_576
 """Bytes that a message may have, as is the default."""
@@ -47,10 +60,10 @@ CONFIG = """
 max_payload: {max_payload}
 max_pending: 2097152
 write_deadline: "1s"
-{extra}
-jetstream: {{ store_dir: "{store}" }}
+{cluster}
+jetstream: {{ store_dir: "{store}" {limits} }}
 authorization {{ users: [
-  {{ user: gateway, password: x, permissions: {{ publish: {{ allow: ">", deny: [{deny}] }}, subscribe: ">" }} }}
+  {{ nkey: {gateway}, permissions: {{ publish: {{ allow: ">", deny: [{deny}] }}, subscribe: ">" }} }}
   {{ user: other, password: x }}
 ] }}
 """
@@ -67,121 +80,119 @@ class Account(msgspec.Struct):
     twice: int = 0
     """Stored or received once more, in the same words and under the same place."""
     recovered_s: float = 0.0
-    """Seconds from the end of the fault until all is published and every stream stores again."""
+    """Seconds from the end of the fault until all is published, every asset is live and every stream stores again."""
     faults: list[str] = []
     """What is missing without a gap, and what else breaks a promise."""
 
 
 class Told:
-    """What somebody was told of one stream key."""
+    """What somebody was told of one stream key.
+
+    Of what the record lacks a gap tells once it stores again, to everybody: it may stand behind what follows.
+    """
 
     def __init__(self) -> None:
-        self.events: dict[int, dict[str, Any]] = {}
-        """By place."""
-        self.covered: set[int] = set()
-        """The places that gaps cover."""
+        self.events: dict[Place, dict[str, Any]] = {}
+        self.lost: list[tuple[Place, Place]] = []
+        """What gaps cover: from after the one place to the other."""
         self.twice = 0
-        self._late: list[int] = []
+        self._late: list[Place] = []
         self._odd: list[str] = []
 
     def take(self, event: dict[str, Any], *, has_id: bool) -> None:
         """Take one event in."""
-        seq = event["seq"]
-        if event["type"] == "gap":
-            self.covered.update(range((event["last_seq"] or 0) + 1, seq + 1))
-        elif seq not in self.events:
-            if self.events and seq < max(self.events):
-                self._late.append(seq)
-            self.events[seq] = event
-        elif self.events[seq] == event and has_id:
+        place = event["epoch"], event["seq"]
+        if event["type"] == "gap" and event["lost"] is not None:
+            self.lost.append(((event["last_epoch"] or event["epoch"], event["last_seq"] or 0), place))
+        elif place not in self.events:
+            if self.events and place < max(self.events):
+                self._late.append(place)
+            self.events[place] = event
+        elif self.events[place] == event and has_id:
             self.twice += 1
         else:
-            self._odd.append(f"{seq} came twice, and nobody could know")
+            self._odd.append(f"{place} came twice, and nobody could know")
+
+    def covers(self, place: Place) -> bool:
+        """Whether it lies in a gap."""
+        return any(after < place <= up_to for after, up_to in self.lost)
 
     def faults(self) -> list[str]:
         """What breaks a promise: out of order without a gap that says so, twice without an id."""
         return self._odd + [
-            f"{seq} came late, and is in no gap" for seq in self._late if seq not in self.covered
+            f"{place} came late, and is in no gap" for place in self._late if not self.covers(place)
         ]
 
 
 class Heard:
-    """What somebody has received, by stream key."""
+    """What somebody was told, by stream key."""
 
     def __init__(self) -> None:
         self.streams: defaultdict[str, Told] = defaultdict(Told)
-        self.was_away = False
 
     async def take(self, message: Msg) -> None:
         """Take one message in."""
         key = message.subject.rpartition(".")[0]
         self.streams[key].take(json.loads(message.data), has_id="Nats-Msg-Id" in (message.headers or {}))
 
-    async def cut_off(self) -> None:
-        """The connection is lost, and with it what is published meanwhile."""
-        self.was_away = True
-
 
 class Chaos:
     """See the module."""
 
-    def __init__(self, servers: Sequence[NatsServer], config: Path, proxy: Proxy, client: Client) -> None:
+    def __init__(self, folder: Path, servers: Sequence[NatsServer], key: str, proxy: Proxy, rig: Rig) -> None:
+        self.folder = folder
         self.servers = servers
         self.server = servers[0]
         self.proxy = proxy
-        self.client = client
+        self.rig = rig
+        self.gateway = rig.gateway
+        self.bus = rig.gateway.bus
+        self.client = rig.consumer.client
         """Somebody else's, beside the line that is cut."""
-        self.core = Heard()
+        self.live = Heard()
+        """What a core subscriber was told."""
         self.before = Heard()
         """What the record held before it was lost."""
-        self.large = 0
-        """Bytes that every tenth event is as large as."""
-        self.is_saying = True
-        self._max_payload = MAX_PAYLOAD
-        self._config = config
-        self.streams: Streams
-        self.bus: Bus
-        self.outbox: Outbox
-        self.keys = [Stream("market", "market", ("0x1", str(number))) for number in range(4)]
-        self.keys += [Stream("user", "user", (label, "0x1")) for label in ("alice", "bob")]
-        for key in self.keys:
-            key.begin(_event("0"), 1_000_000_000, None)
+        self.said: dict[str, dict[Place, Publication]] = defaultdict(dict)
+        """All that the gateway has given a place to, by stream key."""
+        self._key = key
+        outbox, put = rig.gateway.outbox, rig.gateway.outbox.put
+
+        def note(publications: list[Publication]) -> None:
+            for one in publications:
+                if one.stream.family in FAMILIES:
+                    self.said[one.subject.rpartition(".")[0]][one.epoch, one.seq] = one
+            put(publications)
+
+        outbox.put = note  # type: ignore[method-assign]
 
     # --- the producer ------------------------------------------------------------------------------
 
-    def says(self, times: int = 1) -> None:
-        """So many events of each stream come."""
-        for key in self.keys:
-            self.outbox.put(
-                [key.publish(_event(self._size_of(key)), 1_000_000_000, None) for _ in range(times)]
-            )
+    async def says(self, times: int) -> None:
+        """So many things happen on the venue at once; each is an event of two assets, or of an account, or of both."""
+        await self.rig.admin.step(times)
 
-    def _size_of(self, key: Stream) -> str:
-        # Each event has other words than the one before; some are large.
-        return str(key.seq + 1) + "0" * (0 if key.seq % 10 else self.large)
+    async def goes_on(self) -> None:
+        """From now on something happens all the time."""
+        await self.rig.admin.ask("POST", "/resume")
 
-    async def say(self) -> None:
-        """Go on without end."""
-        while True:
-            if self.is_saying:
-                self.says()
-            await anyio.sleep(TICK_S)
+    async def stands_still(self) -> None:
+        """Until further notice nothing happens, and all that has is the gateway's to tell."""
+        assert (await self.rig.admin.ask("POST", "/pause"))["unflushed"] == []
+        while not self.rig.has_read_all():
+            await a_moment()
 
     # --- faults ------------------------------------------------------------------------------------
 
-    def configure(self, *, max_payload: int = MAX_PAYLOAD, deny: str = "") -> None:
-        """Write the server's configuration anew, and have it read."""
-        self._max_payload = max_payload
-        self._config.write_text(
-            CONFIG.format(max_payload=max_payload, deny=deny, extra="", store=self._config.with_suffix(""))
-        )
+    def configure(self, **changes: Any) -> None:
+        """Write the server's configuration anew, and have it read; see `configure`."""
+        configure(self.folder, 0, **{"gateway": self._key, **changes})
         self.server.reload()
 
     async def set_aside(self) -> None:
         """Let nothing be under way, and note what the record holds, as it is about to be lost."""
-        self.is_saying = False
-        await self.until_stored()
-        self.before = await self.read_record()
+        await self.stands_still()
+        self.before = await self.read_until_accounted()
 
     async def leader_of(self, stream: str) -> NatsServer:
         """The server of the cluster that leads a stream."""
@@ -193,47 +204,30 @@ class Chaos:
     # --- the account -------------------------------------------------------------------------------
 
     def is_well(self) -> bool:
-        """Whether everything is out, and every stream stores."""
-        asks = [self.recording(family) for family in ("market", "user")]
+        """Whether everything is out, every asset is live, and every stream stores."""
         return (
             self.bus.is_connected
-            and not len(self.outbox)
-            and all(one.reason is None and not one.missed for one in asks)
+            and not len(self.gateway.outbox)
+            and all(one.reason is None and not one.missed for one in self.recordings)
+            and all(stream.live for pool in self.gateway.pools for stream in pool.asset_streams())
         )
 
-    def recording(self, family: str) -> Recording:
-        """How one family gets into its stream."""
-        recording = dict(self.streams.recordings_of(self.streams.states[family]))[family]
-        assert recording is not None
-        return recording
+    @property
+    def recordings(self) -> list[Recording]:
+        """How each family gets into its stream."""
+        return [self.gateway.recordings[family] for family in FAMILIES]
 
     async def until_well(self, times: int = 1) -> None:
-        """Wait until `is_well`, and each stream has acknowledged so many times from now on; the producer goes on."""
-        self.is_saying = True
-        asks = [self.recording(family) for family in ("market", "user")]
-        least = [(one, one.acks + times) for one in asks]
+        """Wait until `is_well`, and each stream has acknowledged so many times from now on; the venue goes on."""
+        await self.goes_on()
+        least = [(one, one.acks + times) for one in self.recordings]
         while not self.is_well() or any(one.acks < acks for one, acks in least):
-            await _a_moment()
-
-    async def until_stored(self) -> None:
-        """Wait until the last event of each stream is stored."""
-        js = self.client.jetstream(timeout=2)
-        for key in self.keys:
-            subject = f"{key.key}.{LAST}"
-            while True:
-                try:
-                    message = await js.get_last_msg(f"POLYBUS_{key.family.upper()}", subject)
-                except NatsError:
-                    await anyio.sleep(TICK_S)
-                    continue
-                if json.loads(message.data or b"{}")["seq"] >= key.seq:
-                    break
-                await anyio.sleep(TICK_S)
+            await a_moment()
 
     async def read_record(self) -> Heard:
         """All that the streams hold."""
         heard = Heard()
-        for family in ("market", "user"):
+        for family in FAMILIES:
             async with replay(self.client, f"{PREFIX}.{family}.>", start=first()) as events:
                 if events.waiting:
                     async for recorded in events:
@@ -242,135 +236,185 @@ class Chaos:
                             break
         return heard
 
+    async def read_until_accounted(self) -> Heard:
+        """The record, once it accounts for everything, or has had time to."""
+        assert await self.bus.flush(15)
+        end = anyio.current_time() + STORED_WITHIN_S
+        while True:
+            record = await self.read_record()
+            if not self._missing(record) or anyio.current_time() > end:
+                return record
+
+    def _missing(self, record: Heard) -> list[str]:
+        """What is neither stored nor in a gap of the record, and what of accounts is not stored."""
+        faults: list[str] = []
+        for key, said in self.said.items():
+            now, earlier = record.streams[key], self.before.streams[key]
+            absent = said.keys() - now.events.keys() - earlier.events.keys()
+            faults += missing(
+                key, "stored, nor in a gap", [p for p in absent if not (now.covers(p) or earlier.covers(p))]
+            )
+            if ".user." in key:
+                faults += missing(key, "stored, and are an account's", absent)
+        return faults
+
     async def account(self, recovered_s: float) -> Account:
-        """Stop, and lay what was said beside what was stored and received."""
+        """Stop, and lay what the venue sent beside what was said, and that beside what was stored and received."""
         # The first ack may have been under way; the second one vouches for what was said before now.
         await self.until_well(times=2)
-        self.is_saying = False
-        assert await self.bus.flush(15)
-        # What was repeated may be stored after what is younger, and then the last one stored is not the last.
-        self.says()
-        assert await self.bus.flush(15)
-        await self.until_stored()
-        await self.client.flush()
-        record, account = await self.read_record(), Account(recovered_s=recovered_s)
-        for key in self.keys:
-            said, now, earlier = (
-                set(range(1, key.seq + 1)),
-                record.streams[key.key],
-                self.before.streams[key.key],
-            )
-            stored = now.events.keys() | earlier.events.keys()
+        await self.stands_still()
+        record = await self.read_until_accounted()
+        await self.rig.consumer.flush()
+        account = Account(recovered_s=recovered_s, faults=await self._told_otherwise() + self._missing(record))
+        for key, said in self.said.items():
+            everybody = [heard.streams[key] for heard in (record, self.before, self.live)]
+            stored = everybody[0].events.keys() | everybody[1].events.keys()
+            live = everybody[2]
             account.events += len(said)
-            account.in_gaps += len(said - stored)
-            account.faults += _missing(
-                key.key, "stored, nor in a gap", said - stored - now.covered - earlier.covered
-            )
-            if key.family == "user":
-                account.faults += _missing(
-                    key.key, "stored, and are an account's", said - stored - self._too_large(key)
+            account.in_gaps += len(said.keys() - stored)
+            if not self.rig.consumer.has_been_away:
+                absent = said.keys() - live.events.keys()
+                account.faults += missing(
+                    key, "received, nor in a gap", [place for place in absent if not live.covers(place)]
                 )
-            if not self.core.was_away:
-                core = self.core.streams[key.key]
-                missing = said - core.events.keys() - core.covered
-                account.faults += _missing(key.key, "received, nor in a gap", missing)
-            if unsaid := stored - said:
-                account.faults.append(f"{key.key}: {sorted(unsaid)[:5]} were never said")
-        for heard in (record, self.before, self.core):
-            account.twice += sum(told.twice for told in heard.streams.values())
-            account.faults += [
-                f"{key}: {fault}" for key, told in heard.streams.items() for fault in told.faults()
-            ]
+            account.faults += missing(key, "what was said", (stored | live.events.keys()) - said.keys())
+            for told in everybody:
+                account.twice += told.twice
+                account.faults += [f"{key}: {fault}" for fault in told.faults()]
         return account
 
-    def _too_large(self, key: Stream) -> set[int]:
-        """The places that the server would not take at all."""
-        is_too_large = self.large > self._max_payload
-        return {seq for seq in range(1, key.seq + 1) if (seq - 1) % 10 == 0} if is_too_large else set()
+    async def _told_otherwise(self) -> list[str]:
+        """Where the venue's ledger has other events as sent than the gateway has said."""
+        faults: list[str] = []
+        for feed in FAMILIES:
+            said = Counter[tuple[str, str]]()
+            for key, publications in self.said.items():
+                for one in publications.values():
+                    kind = one.subject.rpartition(".")[2]
+                    if one.stream.family == feed and kind != "gap" and b'"origin":"witness"' not in one.payload:
+                        said[self.rig.consumer.stream_of(key), kind] += 1
+            ledger = await self.rig.ledger(feed)
+            sent, mirrored = ledger["sent"], ledger.get("mirrored", {})
+            faults += [
+                f"{place}: the venue sent {sent.get(place, 0)} (and {mirrored.get(place, 0)}), and {said[place]} were said"
+                for place in said.keys() | sent.keys()
+                if not sent.get(place, 0) <= said[place] <= sent.get(place, 0) + mirrored.get(place, 0)
+            ]
+        return faults
 
 
-LAST = "last_trade_price"
+def missing(key: str, what: str, wanted: Iterable[Place]) -> list[str]:
+    """A line that tells what is not; none where there is nothing to tell."""
+    found = sorted(wanted)
+    return [f"{key}: {len(found)} are not {what}: {found[:9]}"] if found else []
 
 
-def _event(size: str) -> LastTradePrice:
-    return LastTradePrice(market="0x1", asset="1", price="0.5", size=size, side="BUY")
-
-
-def _missing(key: str, what: str, seqs: set[int]) -> list[str]:
-    return [f"{key}: {len(seqs)} are not {what}: {sorted(seqs)[:9]}"] if seqs else []
-
-
-async def _no_loss(_streams: list[Stream]) -> None:
-    pass
+async def a_moment() -> None:
+    """Let the others go on, and leave them most of the time."""
+    await anyio.sleep(LOOK_S)
 
 
 def mute_subscriber(port: int) -> socket.socket:
-    """A subscriber that reads nothing, with as little room in its kernel as can be."""
+    """A subscriber that wants everything twenty times and reads nothing, with as little room in its kernel as can be."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", port))
-    raw.sendall(b'CONNECT {"user": "other", "pass": "x", "verbose": false}\r\nSUB polymarket.> 1\r\nPING\r\n')
+    wishes = "".join(f"SUB {PREFIX}.> {number}\r\n" for number in range(1, 21))
+    raw.sendall(b'CONNECT {"user": "other", "pass": "x", "verbose": false}\r\n' + wishes.encode() + b"PING\r\n")
     return raw
+
+
+def new_key(folder: Path, name: str = "gateway.nk") -> str:
+    """Write a new key; its public half."""
+    key = Key()
+    (folder / name).write_text(key.seed)
+    return key.public
+
+
+def configure(
+    folder: Path,
+    number: int,
+    *,
+    gateway: str,
+    cluster: str = "",
+    max_payload: int = MAX_PAYLOAD,
+    deny: str = "",
+    limits: str = "",
+) -> tuple[Path, Path]:
+    """Write the configuration of a server; where it is, and where the server is to keep its store.
+
+    Args:
+        folder: for both.
+        number: of the server.
+        gateway: public key of the gateway.
+        cluster: what makes it one of several.
+        max_payload: bytes that a message may have.
+        deny: subjects that the gateway may not publish on, in quotes, separated by commas.
+        limits: of JetStream.
+    """
+    config, store = folder / f"{number}.conf", folder / str(number)
+    config.write_text(
+        CONFIG.format(
+            store=store, gateway=gateway, cluster=cluster, max_payload=max_payload, deny=deny, limits=limits
+        )
+    )
+    return config, store
 
 
 @asynccontextmanager
 async def chaos(
     folder: Path, *, nodes: int = 1, proxied: bool = False, ack_timeout_s: float = 1.0
 ) -> AsyncIterator[Chaos]:
-    """Servers, a bus, streams and a producer for the length of a block.
+    """Servers, the venue, a gateway that follows it, and a consumer, for the length of a block.
 
     Args:
-        folder: for the servers' configurations.
+        folder: for the servers' configurations, their stores and the gateway's key.
         nodes: servers; three make a cluster, and three copies of each stream.
-        proxied: whether there is a line between bus and server that can be cut.
+        proxied: whether there is a line between gateway and server that can be cut.
         ack_timeout_s: of the delivery.
     """
     async with AsyncExitStack() as stack:
-        ports, servers = free_ports(2 * nodes), list[NatsServer]()
+        ports, servers, key = free_ports(2 * nodes), list[NatsServer](), new_key(folder)
+        routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[:nodes])
         for number in range(nodes):
-            config = folder / f"{number}.conf"
-            routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[:nodes])
             cluster = f"server_name: n{number}\ncluster {{ name: c, listen: 127.0.0.1:{ports[number]}, routes: [{routes}] }}"
-            store = config.with_suffix("")
-            config.write_text(
-                CONFIG.format(
-                    store=store, max_payload=MAX_PAYLOAD, deny="", extra=cluster if nodes > 1 else ""
-                )
-            )
-            servers.append(
-                await stack.enter_async_context(
-                    nats_server(config=config, jetstream=False, store_dir=store, port=ports[nodes + number])
-                )
-            )
+            config, store = configure(folder, number, gateway=key, cluster=cluster if nodes > 1 else "")
+            server = nats_server(config=config, jetstream=False, store_dir=store, port=ports[nodes + number])
+            servers.append(await stack.enter_async_context(server))
         proxy = await stack.enter_async_context(proxy_to(servers[0].port))
-        addresses = [f"127.0.0.1:{proxy.port if proxied else server.port}" for server in servers]
-        client = Client()
-        subject = Chaos(servers, folder / "0.conf", proxy, client)
-        await client.connect(
-            [f"nats://other:x@127.0.0.1:{server.port}" for server in servers],
-            reconnect_time_wait=0.02,  # type: ignore[arg-type]  # a float works
-            max_reconnect_attempts=-1,
-            error_cb=_ignore,
-            disconnected_cb=subject.core.cut_off,
+        simulator = await stack.enter_async_context(running_simulator(VENUE))
+        urls = [f"nats://other:x@127.0.0.1:{server.port}" for server in servers]
+        consumer = await stack.enter_async_context(consuming(*urls))
+        if nodes > 1:
+            await until_elected(consumer.client)
+        gateway, ended = await stack.enter_async_context(
+            running_gateway(
+                NatsSettings(
+                    url=proxy.url if proxied else ",".join(server.url for server in servers),
+                    nkey=str(folder / "gateway.nk"),
+                ),
+                {feed: simulator.feeds[feed] for feed in FAMILIES},
+                QUICK_FEEDS,
+                accounts_of(simulator),
+                streams=StreamsSettings(replicas=3 if nodes > 1 else 1),
+                delivery=DeliverySettings(ack_timeout_s=ack_timeout_s),
+            )
         )
-        stack.push_async_callback(client.close)
-        for key in subject.keys:
-            await client.subscribe(f"{key.key}.>", cb=subject.core.take)
-        asks = recordings(DeliverySettings(ack_timeout_s=ack_timeout_s))
-        lanes = {family: one for family, one in asks.items() if isinstance(one, Acked)}
-        subject.outbox = Outbox(100_000, 10**8, lanes=lanes)
-        subject.streams = Streams(StreamsSettings(replicas=3 if nodes > 1 else 1), PREFIX, asks)
-        url = ",".join(f"nats://gateway:x@{address}" for address in addresses)
-        subject.bus = Bus(NatsSettings(url=url), subject.outbox, _no_loss, asks)
-        await subject.bus.connect()
-        assert subject.bus.client is not None
-        while not await subject.streams.check(subject.bus.client):
-            await anyio.lowlevel.checkpoint()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(subject.bus.run, subject.streams.run)
-            tasks.start_soon(subject.say)
-            yield subject
-            tasks.cancel_scope.cancel()
+        rig = Rig(servers[0], proxy, simulator, gateway, ended, consumer)
+        subject = Chaos(folder, servers, key, proxy, rig)
+        for family in FAMILIES:
+            await consumer.client.subscribe(f"{PREFIX}.{family}.>", cb=subject.live.take)
+        await follow(rig, *FAMILIES)
+        yield subject
+
+
+async def until_elected(client: Client) -> None:
+    """Wait until a cluster has somebody to ask about streams."""
+    while True:
+        with contextlib.suppress(NatsError):
+            await client.jetstream(timeout=0.2).account_info()
+            return
+        await anyio.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:
@@ -380,11 +424,3 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
-
-
-async def _a_moment() -> None:
-    await anyio.sleep(LOOK_S)
-
-
-async def _ignore(_error: Exception) -> None:
-    pass

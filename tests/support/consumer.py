@@ -160,6 +160,8 @@ class Consumer:
         self.last_books: dict[str, dict[str, Any]] = {}
         """By asset."""
         self.received = 0
+        self.has_been_away = False
+        """Its own connection was lost once, and perhaps events with it."""
         self.payloads: list[str] = []
         """All payloads, as they came."""
         self.breaches: list[str] = []
@@ -295,12 +297,13 @@ class Consumer:
 
 
 @asynccontextmanager
-async def consuming(url: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
-    """A consumer for the length of a block, which reconnects as often as it must."""
+async def consuming(*urls: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
+    """A consumer for the length of a block, which reconnects as often as it must, to whichever server is there."""
     client = Client()
     consumer = Consumer(client, prefix)
 
     async def was_away() -> None:
+        consumer.has_been_away = True
         for record in consumer.streams.values():
             record.was_away = True
 
@@ -308,7 +311,7 @@ async def consuming(url: str, prefix: str = PREFIX) -> AsyncIterator[Consumer]:
         pass
 
     await client.connect(
-        url,
+        [*urls],
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.05,  # type: ignore[arg-type]  # a float works
         error_cb=ignore,

@@ -16,7 +16,9 @@ import msgspec
 import pytest
 
 from polybus_actors.gateway import Gateway, GatewaySettings
+from polybus_actors.publishing.delivery import DeliverySettings
 from polybus_actors.publishing.login import NatsSettings
+from polybus_actors.publishing.streams import StreamsSettings
 from polybus_actors.venue.accounts import Account, Accounts
 from polybus_actors.venue.connection import Connection, Phase
 from polybus_actors.venue.pool import Pool
@@ -103,6 +105,8 @@ async def running_gateway(
     profiles: Mapping[str, FeedProfile] = QUICK_FEEDS,
     accounts: Accounts | None = None,
     watcher: Watcher | None = None,
+    streams: StreamsSettings | None = None,
+    delivery: DeliverySettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Gateway, anyio.Event]]:
     """A gateway that answers, for the length of a block, drained at its end; and what is set once it has ended."""
@@ -114,6 +118,8 @@ async def running_gateway(
         {feed: msgspec.structs.replace(profiles[feed], url=url) for feed, url in urls.items()},
         accounts,
         watcher,
+        streams,
+        delivery,
     )
     answering, ended, failure = anyio.Event(), anyio.Event(), None
     async with anyio.create_task_group() as tasks:
@@ -186,7 +192,7 @@ class Rig:
         """
         assert (await self.admin.ask("POST", "/pause"))["unflushed"] == []
         with anyio.fail_after(30):
-            while not self._has_read_all():
+            while not self.has_read_all():
                 await anyio.lowlevel.checkpoint()
         assert await self.gateway.bus.flush(5)
         await self.consumer.flush()
@@ -220,7 +226,7 @@ class Rig:
             raise LookupError(connection.name) from None
         return {port_of(link): link for link in self.links(connection.feed)}[port]
 
-    def _has_read_all(self) -> bool:
+    def has_read_all(self) -> bool:
         """Whether each connection has read as many data frames as the venue has written to it."""
         written = {
             port_of(link): self._ledger.record(link.id).frames for link in self.simulator.venue.links.values()
