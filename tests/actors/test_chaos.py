@@ -13,9 +13,11 @@ import anyio
 import pytest
 from nats.js.api import DiscardPolicy
 
+from polybus_protocol.stream import Publication
 from polybus_services.nats_server import find_nats_server
 
 from ..support.chaos import Account, Chaos, a_moment, chaos, mute_subscriber, new_key
+from ..support.rig import market_of
 
 pytestmark = [
     pytest.mark.anyio,
@@ -27,6 +29,9 @@ SEED = int(os.environ.get("POLYBUS_CHAOS_SEED") or 1)
 
 WITHIN_S = 60.0
 """Seconds in which a run is over: nothing may hang."""
+
+SMALL = 2_048
+"""Bytes that all events but books fit in."""
 
 NAMES = ("POLYBUS_MARKET", "POLYBUS_USER")
 
@@ -106,26 +111,34 @@ async def deleted(chaos: Chaos) -> None:
 
 
 async def smaller(chaos: Chaos) -> None:
-    """`max_payload` is lowered by a reload: what is larger is lost alone, with a gap."""
-    chaos.configure(max_payload=2_048)
-    while not chaos.gateway.outbox.uncertain:
-        # A reload cuts nobody off that does not have to know, and a new limit has to be known.
-        await chaos.says(20)
-    chaos.configure()
+    """`max_payload` is lowered by a reload: books are larger, and lost alone, with a gap; until a start with the old one."""
+    chaos.write(max_payload=SMALL)
+    chaos.server.reload()
+    while chaos.bus.client is None or chaos.bus.client.max_payload != SMALL:
+        # Who has published what is too large is cut off, and knows better from then on; a trade has books say anew.
+        await chaos.rig.admin.happen("trade", market_of(chaos.rig, chaos.rig.assets[0]))
+    lost = chaos.gateway.outbox.uncertain
+    while chaos.gateway.outbox.uncertain < lost + 4:
+        await a_moment()
+    chaos.write()
+    await chaos.server.restart()
 
 
 async def revoked(chaos: Chaos) -> None:
     """The permission to publish events is taken away by a reload, and given back."""
-    chaos.configure(deny='"polymarket.v1.market.>", "polymarket.v1.user.>"')
+    chaos.write(deny='"polymarket.v1.market.>", "polymarket.v1.user.>"')
+    chaos.server.reload()
     while chaos.bus.denied < 100:
         await a_moment()
-    chaos.configure()
+    chaos.write()
+    chaos.server.reload()
 
 
 async def rotated(chaos: Chaos) -> None:
     """The server knows us by another key, since a reload, and our file has that key only later."""
     public = new_key(chaos.folder, "next.nk")
-    chaos.configure(gateway=public)
+    chaos.write(gateway=public)
+    chaos.server.reload()
     await until_away(chaos)
     await chaos.says(80)
     (chaos.folder / "next.nk").replace(chaos.folder / "gateway.nk")
@@ -197,6 +210,34 @@ async def test_each_event_is_accounted_for(
     account = await run(name, tmp_path)
     assert account.faults == []
     assert account.events > 100
+
+
+async def test_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that disappears is found: on its way to NATS by the account, and before it has a place by the ledger."""
+    monkeypatch.setattr("tests.support.chaos.STORED_WITHIN_S", 0.2)
+    with anyio.fail_after(WITHIN_S):
+        async with chaos(tmp_path) as subject:
+            await subject.until_well()
+            await subject.stands_still()
+            stolen = list[Publication]()
+
+            def without_last(publications: list[Publication]) -> None:
+                stolen.extend(publications[-1:])
+                put(publications[:-1])
+
+            # The account notes what is put, and what it hands on is on its way.
+            put, subject.hand_on = subject.hand_on, without_last
+            await subject.says(1)
+            await subject.stands_still()
+            subject.hand_on = put
+            assert stolen
+            faults = "\n".join((await subject.account(0.0)).faults)
+            for one in stolen:
+                assert f"({one.epoch}, {one.seq})" in faults
+            assert "are not stored, nor in a gap" in faults
+            assert "are not received, nor in a gap" in faults
+            subject.said[max(subject.said)].popitem()
+            assert "the venue sent" in "\n".join((await subject.account(0.0)).faults)
 
 
 # What nats-py has opened and a killed server has not answered, it leaves to the garbage collector.
