@@ -16,8 +16,10 @@ from nats.js.api import DiscardPolicy
 from polybus_protocol.stream import Publication
 from polybus_services.nats_server import find_nats_server
 
-from ..support.chaos import Account, Chaos, a_moment, chaos, mute_subscriber, new_key
+from ..support.chaos import Chaos, a_moment, chaos
+from ..support.chaos_servers import mute_subscriber, new_key
 from ..support.rig import market_of
+from ..support.told import Account
 
 pytestmark = [
     pytest.mark.anyio,

@@ -5,20 +5,13 @@ in the end all that the venue's ledger has as sent has its place in a stream key
 or in a gap of it; a core consumer must have it, too; and what comes twice must show as such.
 """
 
-import contextlib
-import json
-import socket
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
-import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from polybus_actors.publishing.bus import ID_HEADER_BYTES
 from polybus_actors.publishing.delivery import DeliverySettings, Recording
@@ -29,11 +22,12 @@ from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.replay import first, replay
 from polybus_services.simulator import CrowdOptions, SimulatorOptions, running_simulator
 
+from .chaos_servers import MAX_PAYLOAD, configure, free_ports, new_key, until_elected
 from .consumer import PREFIX, Place, consuming
 from .five import follow
-from .nats_keys import Key
 from .proxy import Proxy, proxy_to
 from .rig import QUICK_FEEDS, Rig, accounts_of, running_gateway
+from .told import Account, Heard, missing
 
 FAMILIES = ("market", "user")
 """Of the events that are accounted for; each has a stream of its own."""
@@ -53,89 +47,6 @@ LOOK_S = 0.0013
 
 STORED_WITHIN_S = 10.0
 """Seconds in which what is handed over is stored, or in a gap: without trouble it takes milliseconds."""
-
-MAX_PAYLOAD = 1_048_576
-"""Bytes that a message may have, as is the default."""
-
-CONFIG = """
-max_payload: {max_payload}
-max_pending: 2097152
-write_deadline: "1s"
-{cluster}
-jetstream: {{ store_dir: "{store}" {limits} }}
-authorization {{ users: [
-  {{ nkey: {gateway}, permissions: {{ publish: {{ allow: ">", deny: [{deny}] }}, subscribe: ">" }} }}
-  {{ user: other, password: x }}
-] }}
-"""
-"""Of a server: whoever reads slowly is soon cut off; and what a reload is to change.  JetStream is named here because
-nats-server 2.9.10 switches it off at a reload where its command line asks for it."""
-
-
-class Account(msgspec.Struct):
-    """What became of the events of one run."""
-
-    events: int = 0
-    in_gaps: int = 0
-    """Not stored, and covered by a gap of the record."""
-    twice: int = 0
-    """Stored or received once more, in the same words and under the same place."""
-    recovered_s: float = 0.0
-    """Seconds from the end of the fault until all is published, every asset is live and every stream stores again."""
-    faults: list[str] = []
-    """What is missing without a gap, and what else breaks a promise."""
-
-
-class Told:
-    """What somebody was told of one stream key.
-
-    Of what the record lacks a gap tells once it stores again, to everybody: it may stand behind what follows.
-    """
-
-    def __init__(self) -> None:
-        self.events: dict[Place, dict[str, Any]] = {}
-        self.gaps: list[tuple[dict[str, Any], tuple[Place, Place]]] = []
-        """Those that tell of a loss, and what they cover: from after the one place to the other."""
-        self.twice = 0
-        self._late: list[Place] = []
-        self._odd: list[str] = []
-
-    def take(self, event: dict[str, Any], *, has_id: bool) -> None:
-        """Take one event in."""
-        place = event["epoch"], event["seq"]
-        if event["type"] == "gap" and event["lost"] is not None:
-            after = event["last_epoch"] or event["epoch"], event["last_seq"] or 0
-            self.gaps.append((event, (after, place)))
-        elif place not in self.events:
-            if self.events and place < max(self.events):
-                self._late.append(place)
-            self.events[place] = event
-        elif self.events[place] == event and has_id:
-            self.twice += 1
-        else:
-            self._odd.append(f"{place} came twice, and nobody could know")
-
-    def covers(self, place: Place) -> bool:
-        """Whether it lies in a gap."""
-        return any(after < place <= up_to for _, (after, up_to) in self.gaps)
-
-    def faults(self) -> list[str]:
-        """What breaks a promise: out of order without a gap that says so, twice without an id."""
-        return self._odd + [
-            f"{place} came late, and is in no gap" for place in self._late if not self.covers(place)
-        ]
-
-
-class Heard:
-    """What somebody was told, by stream key."""
-
-    def __init__(self) -> None:
-        self.streams: defaultdict[str, Told] = defaultdict(Told)
-
-    async def take(self, message: Msg) -> None:
-        """Take one message in."""
-        key = message.subject.rpartition(".")[0]
-        self.streams[key].take(json.loads(message.data), has_id="Nats-Msg-Id" in (message.headers or {}))
 
 
 class Chaos:
@@ -330,64 +241,9 @@ class Chaos:
         return faults
 
 
-def missing(key: str, what: str, wanted: Iterable[Place]) -> list[str]:
-    """A line that tells what is not; none where there is nothing to tell."""
-    found = sorted(wanted)
-    return [f"{key}: {len(found)} are not {what}: {found[:9]}"] if found else []
-
-
 async def a_moment() -> None:
     """Let the others go on, and leave them most of the time."""
     await anyio.sleep(LOOK_S)
-
-
-def mute_subscriber(port: int) -> socket.socket:
-    """A subscriber that wants everything twenty times and reads nothing, with as little room in its kernel as can be."""
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    raw.connect(("127.0.0.1", port))
-    wishes = "".join(f"SUB {PREFIX}.> {number}\r\n" for number in range(1, 21))
-    raw.sendall(
-        b'CONNECT {"user": "other", "pass": "x", "verbose": false}\r\n' + wishes.encode() + b"PING\r\n"
-    )
-    return raw
-
-
-def new_key(folder: Path, name: str = "gateway.nk") -> str:
-    """Write a new key; its public half."""
-    key = Key()
-    (folder / name).write_text(key.seed)
-    return key.public
-
-
-def configure(
-    folder: Path,
-    number: int,
-    *,
-    gateway: str,
-    cluster: str = "",
-    max_payload: int = MAX_PAYLOAD,
-    deny: str = "",
-    limits: str = ", max_file_store: 4GB",
-) -> tuple[Path, Path]:
-    """Write the configuration of a server; where it is, and where the server is to keep its store.
-
-    Args:
-        folder: for both.
-        number: of the server.
-        gateway: public key of the gateway.
-        cluster: what makes it one of several.
-        max_payload: bytes that a message may have.
-        deny: subjects that the gateway may not publish on, in quotes, separated by commas.
-        limits: of JetStream.
-    """
-    config, store = folder / f"{number}.conf", folder / str(number)
-    config.write_text(
-        CONFIG.format(
-            store=store, gateway=gateway, cluster=cluster, max_payload=max_payload, deny=deny, limits=limits
-        )
-    )
-    return config, store
 
 
 @asynccontextmanager
@@ -437,21 +293,3 @@ async def chaos(
             await consumer.client.subscribe(f"{PREFIX}.{family}.>", cb=subject.live.take)
         await follow(rig, *FAMILIES)
         yield subject
-
-
-async def until_elected(client: Client) -> None:
-    """Wait until a cluster has somebody to ask about streams."""
-    while True:
-        with contextlib.suppress(NatsError):
-            await client.jetstream(timeout=0.2).account_info()
-            return
-        await anyio.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
