@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak chaos bench bench-core bench-latency bench-scale profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak loadsoak chaos bench bench-core bench-latency bench-scale profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -19,6 +19,7 @@ help:  ## list the targets
 	@echo "  make demo JSON=1            one JSON object a line, for a pipe"
 	@echo "  make soak SECONDS=600       for ten minutes; SEED=7 for other faults"
 	@echo "  make booksoak SECONDS=180 ASSETS=1000"
+	@echo "  make loadsoak SECONDS=3600 RATE=5000 SEED=7"
 	@echo "  make chaos SECONDS=600 SEED=7 NATS_SERVER_BIN=/a/path    with another server"
 	@echo "  make bench ROUNDS=9 MIX=venue    frames as on the venue; FRAMES=file for captured ones"
 	@echo "  make setup PYTHON=/a/path   use this interpreter"
@@ -86,6 +87,9 @@ soak: setup  ## five feeds and one fault after another: nothing is lost unsaid
 booksoak: setup  ## books under faults: none is believed that is not the venue's own
 	@POLYBUS_BOOKSOAK_SECONDS=$(SECONDS) POLYBUS_BOOKSOAK_ASSETS=$(ASSETS) POLYBUS_BOOKSOAK_SEED=$(SEED) \
 		$(BIN)/pytest --quiet tests/actors/test_book_soak.py
+
+loadsoak: setup  ## 5,000 frames a second under faults: nothing rises, be it memory, latency or tasks
+	@$(BIN)/python -m bench soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json)
 
 chaos: setup  ## NATS killed, frozen, wiped, cut, full and so on: an account of every event
 	@POLYBUS_CHAOS_SECONDS=$(or $(SECONDS),60) POLYBUS_CHAOS_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_chaos.py -k again

@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import chart, core, frames, latency, machine, report, scale, throughput
+from bench import chart, core, frames, latency, machine, report, scale, soak, throughput
 from bench.subjects import KINDS, ROOT
 
 CACHE = ROOT / ".bench" / "frames"
@@ -135,6 +135,23 @@ def scale_command(sizes: str, count: int, as_json: bool) -> None:  # noqa: FBT00
         found.append(anyio.run(scale.measure, path, frames.read(path)))
     report.scale(console, found)
     _tell({"scale": found}, as_json=as_json)
+
+
+@main.command("soak")
+@click.option("--seconds", default=3600.0, show_default=True)
+@click.option("--rate", default=5_000, show_default=True, help="Frames a second.")
+@click.option("--assets", default=1_000, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="For other faults.")
+@click.option("--json", "as_json", is_flag=True)
+def soak_command(seconds: float, rate: int, assets: int, seed: int, as_json: bool) -> None:  # noqa: FBT001
+    """A long run with faults; ends with 1 if memory, latency or tasks rise."""
+    path = _frames("venue", 40_000, assets)
+    found = anyio.run(
+        soak.run, path, frames.read(path), seconds, rate, seed, lambda what: console.print(what)
+    )
+    report.soak(console, found)
+    _tell({"soak": found}, as_json=as_json)
+    raise SystemExit(not found.is_sound)
 
 
 @main.command("core")

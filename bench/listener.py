@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from bench.pump import SENTINEL
+from bench.pump import PROBE, SENTINEL
 
 _HEAD = re.compile(rb"MSG (\S+) (\d+) (?:\S+ )?(\d+)\r\n")
+_PROBE = re.compile(rb'"best_ask":"0\.(\d+)","spread":"%b"' % re.escape(PROBE).encode())
 
 
 class Listener:
@@ -19,6 +20,7 @@ class Listener:
         url: of NATS.
         subjects: what to listen to, besides sentinels.
         on_message: called with the subject and `time.monotonic_ns()` when its bytes had come.
+        on_probe: called with what each probe says, see `bench.venue`, and with the same.
     """
 
     def __init__(
@@ -26,12 +28,14 @@ class Listener:
         url: str,
         subjects: list[str] | None = None,
         on_message: Callable[[bytes, int], None] | None = None,
+        on_probe: Callable[[int, int], None] | None = None,
     ) -> None:
         where = urlsplit(url)
         assert where.hostname is not None
         assert where.port is not None
         self._socket = socket.create_connection((where.hostname, where.port))
         self._on_message = on_message
+        self._on_probe = on_probe
         self._sentinels = threading.Semaphore(0)
         wanted = ["polymarket.v1.market.*.*.best_bid_ask", *(subjects or [])]
         lines = "".join(f"SUB {subject} {n}\r\n" for n, subject in enumerate(wanted))
@@ -86,5 +90,7 @@ class Listener:
             elif SENTINEL.encode() in data[head.end() : stop]:
                 self.last_sentinel_ns = now
                 self._sentinels.release()
+            elif self._on_probe is not None and (probe := _PROBE.search(data, head.end(), stop)) is not None:
+                self._on_probe(int(probe[1]), now)
             at = stop + 2
         return data[at:]

@@ -29,6 +29,9 @@ from bench.frames import Replay, read
 SENTINEL = "0.424242"
 """The `spread` of a sentinel."""
 
+PROBE = "0.434343"
+"""The `spread` of a probe, whose `best_ask` says when it was written: monotonic microseconds after the point."""
+
 CHUNK_BYTES = 256 * 1024
 """Written at once: enough to keep the reader busy, little enough to serve the other sockets in between."""
 
@@ -46,6 +49,11 @@ class Peer:
         self._replay = replay
         self._protocol = WSConnection(ConnectionType.SERVER)
 
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether it is to be told when its socket takes more."""
+        return bool(self.unsent)
+
     def receive(self, data: bytes) -> None:
         """Take in what the subject says, and queue what it is answered with."""
         self._protocol.receive_data(data)
@@ -56,7 +64,7 @@ class Peer:
                 case TextMessage(data="PING"):
                     self.say(wire(b"PONG"))
                 case TextMessage(data=text):
-                    self._follow(msgspec.json.decode(text, type=dict[str, Any]))
+                    self.follow(msgspec.json.decode(text, type=dict[str, Any]))
                 case Ping():
                     self.say(self._protocol.send(event.response()))
                 case CloseConnection():
@@ -77,10 +85,17 @@ class Peer:
 
     def sentinel(self) -> bytes:
         """The frame that tells that all before it came out."""
+        return self._top("0.9", SENTINEL)
+
+    def probe(self) -> bytes:
+        """A frame that says when it was written."""
+        return self._top(f"0.{time.monotonic_ns() // 1000}", PROBE)
+
+    def _top(self, best_ask: str, spread: str) -> bytes:
         asset = next(iter(self.assets))
         text = (
-            f'{{"market":"{self._replay.markets[asset]}","asset_id":"{asset}","best_bid":"0.1","best_ask":"0.9",'
-            f'"spread":"{SENTINEL}","timestamp":"1","event_type":"best_bid_ask"}}'
+            f'{{"market":"{self._replay.markets[asset]}","asset_id":"{asset}","best_bid":"0.1","best_ask":"{best_ask}",'
+            f'"spread":"{spread}","timestamp":"1","event_type":"best_bid_ask"}}'
         )
         return wire(text.encode())
 
@@ -89,7 +104,8 @@ class Peer:
         known = [self._replay.books[asset] for asset in assets if asset in self._replay.books]
         return wire(b"[" + b",".join(known) + b"]")
 
-    def _follow(self, message: dict[str, Any]) -> None:
+    def follow(self, message: dict[str, Any]) -> None:
+        """Take in a message of the subject's: what it wants to hear of, or no more."""
         assets: list[str] = message.get("assets_ids", [])
         if message.get("operation") == "unsubscribe":
             for asset in assets:
@@ -108,7 +124,7 @@ class Pump:
 
     def __init__(self, replay: Replay) -> None:
         self.replay = replay
-        self._peers: dict[socket.socket, Peer] = {}
+        self.peers: dict[socket.socket, Peer] = {}
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._listener.settimeout(0)
@@ -140,13 +156,25 @@ class Pump:
                 sock, _ = self._listener.accept()
                 sock.settimeout(0)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._peers[sock] = Peer(sock, self.replay)
+                self.peers[sock] = self.greet(sock)
                 self._selector.register(sock, selectors.EVENT_READ)
             elif isinstance(key.fileobj, socket.socket):
-                self._serve(self._peers[key.fileobj], events)
+                self.serve(self.peers[key.fileobj], events)
         return ready
 
-    def _serve(self, peer: Peer, events: int) -> None:
+    def greet(self, sock: socket.socket) -> Peer:
+        """Somebody has come."""
+        return Peer(sock, self.replay)
+
+    def leave(self, peer: Peer) -> None:
+        """Let go of somebody, without a word."""
+        peer.unsent = memoryview(b"")
+        if self.peers.pop(peer.socket, None) is not None:
+            self._selector.unregister(peer.socket)
+            peer.socket.close()
+
+    def serve(self, peer: Peer, events: int = 0) -> None:
+        """Read what there is, if there is, and write what can be written."""
         try:
             if events & selectors.EVENT_READ:
                 data = peer.socket.recv(65536)
@@ -155,17 +183,14 @@ class Pump:
                 peer.receive(data)
             peer.flush()
         except OSError:
-            peer.unsent = memoryview(b"")
-            if self._peers.pop(peer.socket, None) is not None:
-                self._selector.unregister(peer.socket)
-                peer.socket.close()
+            self.leave(peer)
             return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.unsent else 0)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.wants_to_write else 0)
         self._selector.modify(peer.socket, wanted)
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what was asked for, to the end."""
-        peers = [peer for peer in self._peers.values() if peer.assets]
+        peers = [peer for peer in self.peers.values() if peer.assets]
         begun = time.monotonic_ns()
         if "burst" in command:
             for peer in peers:
@@ -182,7 +207,7 @@ class Pump:
                 peer.say(b"".join((*own, peer.sentinel())))
             begun = time.monotonic_ns()
         for peer in peers:
-            self._serve(peer, 0)
+            self.serve(peer)
         while any(peer.unsent for peer in peers):
             self.turn(None)
         return {"connections": len(peers), "begun": begun, "ended": time.monotonic_ns()}

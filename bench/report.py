@@ -8,6 +8,7 @@ from rich.table import Table
 from bench.core import Core
 from bench.latency import Latency
 from bench.scale import Scale
+from bench.soak import Soak
 from bench.subjects import KINDS
 from bench.throughput import Run, Spread, ratios, spread
 
@@ -75,6 +76,25 @@ def core(console: Console, found: list[Core]) -> None:
     if any(one.instructions for one in found):
         table.add_row("instructions", *(f"{one.instructions or 0:,}" for one in found))
     console.print(table)
+
+
+def soak(console: Console, found: Soak) -> None:
+    """What rose, and what else there was."""
+    table = Table(title=f"{found.seconds:g} s at {found.rate:,} frames/s, seed {found.seed}")
+    for heading in ("", "usual", "rise in the run", "may rise", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for each in found.trends:
+        numbers = (f"{value:.2f} {each.unit}" for value in (each.usual, each.rise, each.limit))
+        table.add_row(each.name, *numbers, "" if each.is_sound else "TOO MUCH")
+    console.print(table)
+    faults = ", ".join(f"{count} {name}" for name, count in sorted(found.faults.items()))
+    console.print(
+        f"{found.frames:,} frames, {found.probes:,} probes; {faults}; {found.reconnects} sockets made anew, "
+        f"{found.nats_reconnects} lines to NATS, {found.gaps:,} gaps; closed {found.slow} times as too slow; "
+        f"{found.behind:,} frames behind at the end"
+    )
+    for what in found.wrong:
+        console.print(f"[red]wrong[/]: {what}")
 
 
 def _shown(value: Spread, digits: int) -> str:

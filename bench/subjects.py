@@ -102,9 +102,13 @@ async def started(command: list[str], cores: set[int]) -> AsyncIterator[Line]:
 class Subject:
     """One that runs and has subscribed."""
 
-    def __init__(self, kind: Kind, line: Line, control: ControlClient | None) -> None:
+    def __init__(
+        self, kind: Kind, line: Line, control: ControlClient | None, metrics: str | None = None
+    ) -> None:
         self.kind = kind
         self.control = control
+        self.metrics = metrics
+        """URL of the gateway's metrics, if it has any."""
         self._line = line
 
     @property
@@ -141,7 +145,7 @@ async def running(
         nats: URL of NATS.
         assets: to subscribe.
         scratch: a folder for files.
-        settings: more of the gateway's configuration, of `[feeds.market]`.
+        settings: more of the gateway's configuration, from `[feeds.market]` on.
     """
     own, _ = machine.cores()
     if kind.is_rival:
@@ -154,13 +158,13 @@ async def running(
         command = [sys.executable, "-m", "polybus_services", "run", "--json", "--config", config]
     async with started(command, own) as line:
         with anyio.fail_after(READY_WITHIN_S):
-            await line.hear()
+            said = await line.hear()
         if kind.is_rival:
             yield Subject(kind, line, None)
             return
         async with ControlClient.connect(nats) as control:
             await subscribe(control, assets)
-            yield Subject(kind, line, control)
+            yield Subject(kind, line, control, f"{said['http']}/metrics" if said.get("http") else None)
 
 
 async def subscribe(control: ControlClient, assets: list[str]) -> None:

@@ -4,6 +4,7 @@
 No attribute is an asset, a market or a slug: there are tens of thousands of them, and each would be a series.
 """
 
+import asyncio
 import enum
 import time
 from collections.abc import Callable, Mapping
@@ -358,6 +359,13 @@ METRICS: tuple[Metric, ...] = (
         "s",
         "How late the event loop woke us, twice a second: its processor is busy, or something blocks it",
         lambda view: [(buckets(view.pulse.lag), {})],
+    ),
+    Metric(
+        "polybus.loop.tasks",
+        GAUGE,
+        "{task}",
+        "Tasks of the event loop: some five for each connection; a number that only rises is a leak",
+        one(lambda _view: len(asyncio.all_tasks())),
     ),
     Metric(
         "polybus.telemetry.failures",
