@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak loadsoak chaos bench bench-core bench-latency bench-scale profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak loadsoak chaos bench bench-core bench-latency bench-scale bench-burst profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -104,6 +104,9 @@ bench-latency: setup  ## from the venue's socket to a subscriber at 1,000, 5,000
 
 bench-scale: setup  ## 10 to 20,000 assets: cost per frame, memory, time to subscribe, a burst of snapshots
 	@$(BIN)/python -m bench scale $(if $(SIZES),--sizes $(SIZES)) $(if $(JSON),--json)
+
+bench-burst: setup  ## 4,000 snapshots at once beside 2,000 frames a second: nobody is too slow for the venue
+	@$(BIN)/python -m bench burst $(if $(JSON),--json)
 
 bench-core: setup  ## the core alone, without sockets: us per frame by part; INSTRUCTIONS=1 counts them, too
 	@$(BIN)/python -m bench core $(if $(INSTRUCTIONS),--instructions) $(if $(FRAMES),--frames $(FRAMES)) $(if $(JSON),--json)

@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import chart, core, frames, latency, machine, report, scale, soak, throughput
+from bench import burst, chart, core, frames, latency, machine, report, scale, soak, throughput
 from bench.subjects import KINDS, ROOT
 
 CACHE = ROOT / ".bench" / "frames"
@@ -184,6 +184,20 @@ def core_command(
             found[-1].instructions = core.instructions(path, min(count, core.COUNTED))
     report.core(console, found)
     _tell({"core": found}, as_json=as_json)
+
+
+@main.command("burst")
+@click.option("--rate", default=2_000, show_default=True, help="Frames a second on the other sockets.")
+@click.option("--snapshots", default=4_000, show_default=True)
+@click.option("--assets", default=6_000, show_default=True, help="In all.")
+@click.option("--json", "as_json", is_flag=True)
+def burst_command(rate: int, snapshots: int, assets: int, as_json: bool) -> None:  # noqa: FBT001  click's way
+    """Thousands of snapshots at once, beside a pace; ends with 1 if the venue found a reader slow."""
+    path = _frames("venue", 60_000, assets)
+    found = anyio.run(burst.measure, path, frames.read(path), rate, snapshots)
+    report.burst(console, found)
+    _tell({"burst": found}, as_json=as_json)
+    raise SystemExit(not found.is_sound)
 
 
 @main.command("profile")

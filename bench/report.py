@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from bench.burst import Burst
 from bench.core import Core
 from bench.latency import Latency
 from bench.scale import Scale
@@ -59,6 +60,29 @@ def scale(console: Console, found: list[Scale]) -> None:
     for one in found:
         numbers = (one.subscribe_s, one.us_per_frame, one.kb_per_asset, one.burst_s, one.burst_mb)
         table.add_row(f"{one.assets:,}", str(one.connections), *(f"{number:.1f}" for number in numbers))
+    console.print(table)
+
+
+def burst(console: Console, found: Burst) -> None:
+    """Each burst, and what it did to the other sockets."""
+    console.print(
+        f"{found.snapshots:,} snapshots on {found.bursting} sockets at once, beside {found.rate:,} frames/s on "
+        f"{found.paced} others (1013 for {found.slow_kb:,.0f} kB unread)"
+    )
+    table = Table()
+    table.add_column("")
+    for heading in ("s", "p50 ms", "most ms", "unread kB", "1013s", "anew", "gaps", "peak MB"):
+        table.add_column(heading, justify="right")
+    for each in found.phases:
+        times = (each.seconds, each.p50_ms, each.longest_ms)
+        counts = (str(count) for count in (each.slow, each.reconnects, each.gaps))
+        table.add_row(
+            each.name,
+            *(f"{value:.2f}" for value in times),
+            f"{each.most_unsent_kb:,.0f}",
+            *counts,
+            f"{each.peak_mb:.0f}",
+        )
     console.print(table)
 
 
