@@ -46,7 +46,7 @@ async def test_exactly_once_in_order_and_to_the_digit(rig: Rig, feed: str) -> No
         await follow(rig, feed)
         witnesses = [
             await stack.enter_async_context(watching(rig.simulator, feed, *messages))
-            for messages in said(rig, feed)
+            for messages in said(rig.simulator, feed)
         ]
         await rig.admin.ask("POST", "/step", {"events": 3000, "seconds": 60})
         await rig.settle()

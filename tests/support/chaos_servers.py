@@ -1,7 +1,10 @@
 """The servers that chaos is brought to: how they are configured, and what else they have to bear."""
 
-import contextlib
 import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -14,19 +17,23 @@ from .nats_keys import Key
 MAX_PAYLOAD = 1_048_576
 """Bytes that a message may have, as is the default."""
 
+DISK_BYTES = 8 * 1024 * 1024
+"""Of a small disk: more than a run stores."""
+
 CONFIG = """
 max_payload: {max_payload}
 max_pending: 2097152
 write_deadline: "1s"
 {cluster}
-jetstream: {{ store_dir: "{store}" {limits} }}
+jetstream: {{ store_dir: "{store}", max_file_store: 4GB }}
 authorization {{ users: [
   {{ nkey: {gateway}, permissions: {{ publish: {{ allow: ">", deny: [{deny}] }}, subscribe: ">" }} }}
   {{ user: other, password: x }}
 ] }}
 """
 """Of a server: whoever reads slowly is soon cut off; and what a reload is to change.  JetStream is named here because
-nats-server 2.9.10 switches it off at a reload where its command line asks for it."""
+nats-server 2.9.10 switches it off at a reload where its command line asks for it, and its room, which is else three
+quarters of what the disk has."""
 
 
 def mute_subscriber(port: int) -> socket.socket:
@@ -56,7 +63,6 @@ def configure(
     cluster: str = "",
     max_payload: int = MAX_PAYLOAD,
     deny: str = "",
-    limits: str = ", max_file_store: 4GB",
 ) -> tuple[Path, Path]:
     """Write the configuration of a server; where it is, and where the server is to keep its store.
 
@@ -67,13 +73,10 @@ def configure(
         cluster: what makes it one of several.
         max_payload: bytes that a message may have.
         deny: subjects that the gateway may not publish on, in quotes, separated by commas.
-        limits: of JetStream.
     """
     config, store = folder / f"{number}.conf", folder / str(number)
     config.write_text(
-        CONFIG.format(
-            store=store, gateway=gateway, cluster=cluster, max_payload=max_payload, deny=deny, limits=limits
-        )
+        CONFIG.format(store=store, gateway=gateway, cluster=cluster, max_payload=max_payload, deny=deny)
     )
     return config, store
 
@@ -81,7 +84,7 @@ def configure(
 async def until_elected(client: Client) -> None:
     """Wait until a cluster has somebody to ask about streams."""
     while True:
-        with contextlib.suppress(NatsError):
+        with suppress(NatsError):
             await client.jetstream(timeout=0.2).account_info()
             return
         await anyio.sleep(0.05)
@@ -94,3 +97,36 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of its own that is soon full, for the length of a block.
+
+    Raises:
+        subprocess.CalledProcessError: it cannot be mounted, as by anybody but root.
+    """
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", folder], check=True, capture_output=True
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def can_mount() -> bool:
+    """Whether there can be a `small_disk`."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder) / "disk"):
+                return True
+        except (subprocess.CalledProcessError, OSError):
+            return False
+
+
+def version_of(program: Path) -> str:
+    """The version of a nats-server, such as `2.9.10`."""
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return told.strip().rpartition("v")[2]

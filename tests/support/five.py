@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from polybus_services.simulator import SimulatorOptions, SportsChoices, UserChoices
+from polybus_services.simulator import Simulator, SimulatorOptions, SportsChoices, UserChoices
 from polybus_services.simulator.polybolt_feed import PolyboltManners
 from polybus_services.simulator.rtds_feed import RtdsManners
 from polybus_services.simulator.user_feed import State, UserManners
@@ -55,11 +55,11 @@ def wishes(rig: Rig, feed: str) -> list[dict[str, Any]]:
     return by_feed[feed]
 
 
-def said(rig: Rig, feed: str) -> list[list[object]]:
+def said(simulator: Simulator, feed: str) -> list[list[object]]:
     """What a client says to the venue itself to get the same, one list per connection."""
     auths = [
         {"apiKey": told["api_key"], "secret": told["secret"], "passphrase": told["passphrase"]}
-        for told in rig.simulator.accounts
+        for told in simulator.accounts
     ]
     pairs = [(class_, symbol) for class_ in ("crypto", "crypto.twap") for symbol in CRYPTO]
     pairs += [(class_, symbol) for class_ in ("equity", "equity.twap") for symbol in EQUITIES]
@@ -72,7 +72,7 @@ def said(rig: Rig, feed: str) -> list[list[object]]:
     ]
     topics = [{"topic": topic, "type": "*"} for topic in TOPICS]
     by_feed: dict[str, list[list[object]]] = {
-        "market": [[{"assets_ids": rig.assets, "type": "market", "custom_feature_enabled": True}]],
+        "market": [[{"assets_ids": simulator.assets, "type": "market", "custom_feature_enabled": True}]],
         "user": [[{"type": "user", "auth": auth}] for auth in auths],
         "rtds": [[{"action": "subscribe", "subscriptions": topics}]],
         "polybolt": [[{"op": "auth", "auth": auths[0]}, {"op": "subscribe", "subscriptions": items}]],
