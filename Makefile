@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak loadsoak chaos bench bench-core bench-latency bench-scale bench-burst profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak loadsoak chaos faults bench bench-core bench-latency bench-telemetry bench-scale bench-burst profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -94,6 +94,9 @@ loadsoak: setup  ## 5,000 frames a second under faults: nothing rises, be it mem
 chaos: setup  ## NATS killed, frozen, wiped, cut, full and so on: an account of every event
 	@POLYBUS_CHAOS_SECONDS=$(or $(SECONDS),60) POLYBUS_CHAOS_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_chaos.py -k again
 
+faults: setup  ## each fault, until `polybus top` says what docs/faults.md says
+	@POLYBUS_FAULTS=1 $(BIN)/pytest --quiet tests/services/test_operator.py
+
 bench: setup  ## processor time per frame beside four rivals; MIX=venue, FRAMES=file, JSON=1
 	@scripts/tools bench
 	@$(BIN)/python -m bench throughput $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MIX),--mix $(MIX)) \
@@ -101,6 +104,9 @@ bench: setup  ## processor time per frame beside four rivals; MIX=venue, FRAMES=
 
 bench-latency: setup  ## from the venue's socket to a subscriber at 1,000, 5,000 and 20,000 frames a second
 	@$(BIN)/python -m bench latency $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
+
+bench-telemetry: setup  ## what telemetry costs at 20,000 events a second
+	@$(BIN)/python -m bench telemetry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
 
 bench-scale: setup  ## 10 to 20,000 assets: cost per frame, memory, time to subscribe, a burst of snapshots
 	@$(BIN)/python -m bench scale $(if $(SIZES),--sizes $(SIZES)) $(if $(JSON),--json)

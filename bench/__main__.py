@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import burst, chart, core, frames, latency, machine, report, scale, soak, throughput
+from bench import burst, chart, core, frames, latency, machine, report, scale, soak, telemetry, throughput
 from bench.subjects import KINDS, ROOT
 
 CACHE = ROOT / ".bench" / "frames"
@@ -121,6 +121,26 @@ def latency_command(
     ]
     report.latency(console, found)
     _tell({"mix": mix, "latency": found}, as_json=as_json)
+
+
+@main.command("telemetry")
+@click.option("--rate", default=20_000, show_default=True, help="Events a second.")
+@click.option("--seconds", default=10.0, show_default=True, help="For each turn.")
+@click.option("--rounds", default=5, show_default=True, help="Turns with telemetry, and without it.")
+@click.option("--assets", default=200, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def telemetry_command(
+    rate: int,
+    seconds: float,
+    rounds: int,
+    assets: int,
+    as_json: bool,  # noqa: FBT001  click's way
+) -> None:
+    """Processor time of the gateway with and without telemetry, at a pace."""
+    path = _frames("changes", int(rate * seconds / 2), assets)
+    found = anyio.run(telemetry.measure, path, frames.read(path), rate, seconds, rounds)
+    report.telemetry(console, found)
+    _tell({"telemetry": found}, as_json=as_json)
 
 
 @main.command("scale")

@@ -11,6 +11,7 @@ from bench.latency import Latency
 from bench.scale import Scale
 from bench.soak import Soak
 from bench.subjects import KINDS
+from bench.telemetry import Telemetry
 from bench.throughput import Run, Spread, ratios, spread
 
 TARGETS = {"script": 0.40, "official": 0.25, "fastest": 1.0, "floor": 1.6}
@@ -119,6 +120,19 @@ def soak(console: Console, found: Soak) -> None:
     )
     for what in found.wrong:
         console.print(f"[red]wrong[/]: {what}")
+
+
+def telemetry(console: Console, found: Telemetry) -> None:
+    """With and without, and the parts."""
+    table = Table(title=f"{found.events_per_s:,} events/s, % of a core; median (least to most)")
+    for heading in ("without", "with telemetry", "difference, by round"):
+        table.add_column(heading, justify="right")
+    shares = (found.without, found.with_it, found.difference)
+    table.add_row(*(_shown(Spread(100 * one.median, 100 * one.least, 100 * one.most), 1) for one in shares))
+    console.print(table)
+    console.print(
+        f"parts: a scrape {found.scrape_ms:.1f} ms, a batch {found.batch_us:.1f} us; together {found.parts:.2%} of a core"
+    )
 
 
 def _shown(value: Spread, digits: int) -> str:

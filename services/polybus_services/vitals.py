@@ -6,6 +6,7 @@ what to do.  Nothing here asks anybody or looks at a clock.
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 
 import msgspec
 
@@ -27,6 +28,9 @@ SUSPECT_SHARE = 0.05
 BACKLOG = 1000
 """Events that wait for NATS, until it is worth a hint if they become more: 0.1 s of a busy venue."""
 
+REASON_CHARS = 160
+"""Of a reason that is shown: what the venue says may be a page."""
+
 AWAY = ("absent", "unavailable")
 
 _RISING: Mapping[str, tuple[str, str]] = {
@@ -37,8 +41,16 @@ _RISING: Mapping[str, tuple[str, str]] = {
     "unknown": ("UnreadableEvents", "frames or events could not be read"),
     "errors": ("ConnectionsUnstable", "dials failed, or sockets were lost"),
     "restarts": ("ActorRestarted", "parts of the gateway failed and were started again"),
+    "disagreements": ("BooksDisagree", "looks found a book that is not the venue's"),
+    "gaps": ("GapsKeepOpening", "gaps opened; `polybus tail --family system` says why"),
 }
 """Counts that should stand still: the alert, and what happened so many times."""
+
+DISAGREEMENTS = ("hash_mismatch", "top_mismatch", "crossed", "complement_mismatch")
+"""Checks that speak against a book."""
+
+TOLERATED = {"disagreements": 2, "gaps": 2}
+"""Of these so many in a minute are no news: a lost frame or socket mends itself."""
 
 
 class Hint(msgspec.Struct, frozen=True):
@@ -114,6 +126,8 @@ class Chart:
 
     def __init__(self) -> None:
         self._looks: deque[_Look] = deque()
+        self._reasons: dict[str, str] = {}
+        """Why a feed's connections were last not live: one that dials at once is live again before the next look."""
 
     def look(self, reply: StatusReply, at: float, time_ns: int, answered_in_s: float) -> Vitals:
         """Take in what `status` says.
@@ -126,6 +140,7 @@ class Chart:
         """
         if self._looks and self._looks[-1].reply.started != reply.started:
             self._looks.clear()  # another process: its counts begin anew
+            self._reasons.clear()
         self._looks.append(_Look(at, reply))
         while self._looks[0].at < at - MEMORY_S:
             self._looks.popleft()
@@ -135,6 +150,10 @@ class Chart:
             for name, count in _counts(reply).items()
             if count > _counts(self._looks[0].reply)[name]
         }
+        self._reasons |= {one.feed: one.reason for one in reply.connections if one.reason is not None}
+        unsteady = [
+            feed for feed in _feeds(reply) if _errors(feed, reply) > _errors(feed, self._looks[0].reply)
+        ]
         feeds = [_feed(feed, reply, before, at, time_ns) for feed in _feeds(reply)]
         nats = reply.nats
         gaps_per_s = _rate(reply.gaps, before.reply.gaps, at - before.at)
@@ -164,7 +183,7 @@ class Chart:
             hints=[],
         )
         grows = nats.backlog > max(BACKLOG, before.reply.nats.backlog)
-        vitals.hints = list(_hints(vitals, reply, grows=grows))
+        vitals.hints = list(_hints(vitals, reply, _with_reasons(unsteady, self._reasons), grows=grows))
         return vitals
 
 
@@ -174,6 +193,21 @@ def _feeds(reply: StatusReply) -> list[str]:
 
 def _of(feed: str, reply: StatusReply) -> list[ConnectionInfo]:
     return [connection for connection in reply.connections if connection.feed == feed]
+
+
+def _with_reasons(feeds: Sequence[str], reasons: Mapping[str, str]) -> str:
+    """The feeds and why, those together that have the same reason."""
+    of_reason: dict[str, list[str]] = {}
+    for feed in feeds:
+        of_reason.setdefault(reasons.get(feed, ""), []).append(feed)
+    return "; ".join(
+        ", ".join(some) + (f" ({shorten(reason, REASON_CHARS)})" if reason else "")
+        for reason, some in of_reason.items()
+    )
+
+
+def _errors(feed: str, reply: StatusReply) -> int:
+    return sum(one.errors for one in _of(feed, reply))
 
 
 def _feed(feed: str, reply: StatusReply, before: _Look, at: float, time_ns: int) -> FeedVitals:
@@ -189,7 +223,7 @@ def _feed(feed: str, reply: StatusReply, before: _Look, at: float, time_ns: int)
         live=sum(one.live_assets for one in connections),
         frames_per_s=_rate(frames, 0, at - before.at),
         silent_s=None if last is None else max((time_ns - last) / 1e9, 0.0),
-        errors=sum(one.errors for one in connections),
+        errors=_errors(feed, reply),
     )
 
 
@@ -207,10 +241,12 @@ def _counts(reply: StatusReply) -> dict[str, int]:
         "unknown": sum(reply.unknown.values()),
         "errors": reply.connection_errors,
         "restarts": reply.restarts,
+        "disagreements": sum(reply.checks.get(name, 0) for name in DISAGREEMENTS),
+        "gaps": reply.gaps,
     }
 
 
-def _hints(vitals: Vitals, reply: StatusReply, *, grows: bool) -> Iterator[Hint]:
+def _hints(vitals: Vitals, reply: StatusReply, unsteady: str, *, grows: bool) -> Iterator[Hint]:
     """What wants to be looked at, what is worst first."""
     if not vitals.nats_connected:
         yield Hint("NatsDisconnected", "NATS cannot be written to")
@@ -218,21 +254,26 @@ def _hints(vitals: Vitals, reply: StatusReply, *, grows: bool) -> Iterator[Hint]
         if connection.state == "refused":
             yield Hint("ConnectionRefused", f"the venue refuses {connection.id}: {connection.reason}")
     for feed in vitals.feeds:
-        yield from _feed_hints(feed)
+        yield from _feed_hints(feed, vitals)
     yield from _trust_hints(vitals.trust)
     if grows:
         yield Hint("BacklogFilling", f"{vitals.backlog:,} events wait for NATS, and they become more")
     for name, count in vitals.rose.items():
+        if count <= TOLERATED.get(name, 0):
+            continue
         alert, words = _RISING[name]
-        yield Hint(alert, f"in the last minute {count:,} {words}")
+        which = f": {unsteady}" if name == "errors" and unsteady else ""
+        yield Hint(alert, f"in the last minute {count:,} {words}{which}")
     away = [name for name, state in vitals.streams.items() if state in AWAY]
     if away:
         yield Hint("RecordAway", f"nothing is recorded in {', '.join(away)}")
 
 
-def _feed_hints(feed: FeedVitals) -> Iterator[Hint]:
-    # Quiet feeds, such as sports at night, are live all the same.
-    if feed.live < feed.wanted and (feed.silent_s is None or feed.silent_s > SILENT_S):
+def _feed_hints(feed: FeedVitals, vitals: Vitals) -> Iterator[Hint]:
+    silent_s = vitals.up_s if feed.silent_s is None else feed.silent_s
+    # Quiet feeds, such as sports at night, are live all the same; of books somebody else has a second look.
+    doubted = feed.feed == "market" and any(vitals.trust.get(word, 0) for word in ("suspect", "frozen"))
+    if silent_s > SILENT_S and (feed.live < feed.wanted or doubted):
         since = "brought nothing yet" if feed.silent_s is None else f"been silent for {feed.silent_s:.0f} s"
         yield Hint("FeedSilent", f"the feed {feed.feed} has {since}")
     elif feed.live < feed.wanted * LIVE_SHARE:

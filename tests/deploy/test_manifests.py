@@ -1,6 +1,7 @@
 """`deploy/` as it is: each overlay renders, and has no fault that our rules know."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -81,3 +82,15 @@ def test_the_gateway_takes_its_configuration(overlay: str, tmp_path: Path) -> No
     )
     assert (config.http.host, config.http.port) == ("0.0.0.0", 9464)
     assert set(config.accounts) == ({"main"} if overlay != "prod" else set())
+
+
+def test_dev_asks_nobody_outside(tmp_path: Path) -> None:
+    """Every address of its configuration is one of its own Services: the real venue knows nothing of simulated assets."""
+    these = Manifests(load_all(rendered("dev")))
+    file = tmp_path / "polybus.toml"
+    file.write_text(these.find("ConfigMap", "gateway-config")["data"]["polybus.toml"], encoding="utf-8")
+    config = load(file, {})
+    rests = [profile.rest_url for profile in config.feeds.values() if profile.rest_url]
+    urls = [config.nats.url, *(profile.url for profile in config.feeds.values()), *rests]
+    assert len(urls) == 7
+    assert {urlsplit(str(url)).hostname for url in urls} == these.names("Service")

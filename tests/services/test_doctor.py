@@ -17,6 +17,7 @@ from nats.aio.client import Client
 
 from polybus_protocol.websocket.handshake import Endpoint
 from polybus_services.cli import main
+from polybus_services.client import ControlClient
 from polybus_services.config import Config, load
 from polybus_services.doctor import Finding, examine, exit_status
 from polybus_services.doctor import bus as of_bus
@@ -26,6 +27,8 @@ from polybus_services.doctor.permissions import Permissions, Rules, lacking, may
 from polybus_services.http import Request, Response, serve_http
 from polybus_services.nats_server import NatsServer, nats_server
 from polybus_services.simulator import Simulator, SimulatorOptions, running_simulator
+
+from ..support.rig import rigged
 
 pytestmark = [
     pytest.mark.anyio,
@@ -338,3 +341,21 @@ async def test_streams_that_are_not_as_configured(nats: NatsServer) -> None:
     assert differing.verdict == "warn"
     assert "POLYBUS_MARKET: its max_age is 60, and should be 86400" in differing.words
     await client.close()
+
+
+async def test_a_bucket_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first start that is as it should be; under a gateway with subscriptions it is not."""
+    with anyio.fail_after(40):
+        async with rigged() as rig:
+            config = config_of(rig.nats.url)
+            monkeypatch.setattr(of_bus, "ANSWER_S", 20.0)
+            async with ControlClient.connect(rig.nats.url) as client:
+                await rig.subscribe(*rig.assets, wait="accepted")
+                assert (await of_bus.bucket(client, config)).verdict == "ok"
+                await client.nats.jetstream().delete_stream(f"KV_{config.gateway.bucket}")
+                found = await of_bus.bucket(client, config)
+                assert (found.verdict, found.words[:10]) == ("warn", "it is gone")
+                rig.gateway.stop()
+                await rig.ended.wait()
+                monkeypatch.setattr(of_bus, "ANSWER_S", 0.2)
+                assert "not there yet" in (await of_bus.bucket(client, config)).words

@@ -151,6 +151,13 @@ MARKET = "connections.0"
         ([put("unknown", {"event": 2, "binary": 1})], "UnreadableEvents", "3 frames"),
         ([put("connection_errors", 1)], "ConnectionsUnstable", "1 dials"),
         ([put("restarts", 1)], "ActorRestarted", "1 parts"),
+        ([put("checks", {"hash_mismatch": 2, "crossed": 1})], "BooksDisagree", "3 looks"),
+        ([put("gaps", 3)], "GapsKeepOpening", "3 gaps"),
+        (
+            [put("connection_errors", 1), put(f"{MARKET}.errors", 1), put(f"{MARKET}.reason", "it said 429")],
+            "ConnectionsUnstable",
+            "lost: market (it said 429)",
+        ),
         ([put("streams.0.state", "absent")], "RecordAway", "POLYBUS_MARKET"),
     ],
 )
@@ -167,6 +174,8 @@ def test_what_wants_attention(changes: list[Callable[[StatusReply], None]], aler
     [
         ("trust", {"live": 99, "suspect": 1}),
         ("nats.backlog", 900),
+        ("gaps", 2),
+        ("checks", {"hash_proved": 99, "crossed": 1}),
         (f"{MARKET}.live_assets", 9),
         (f"{MARKET}.last_data_time", 1 * S),  # a quiet feed that is live
         ("started", 50 * S),
@@ -243,7 +252,11 @@ async def test_a_gateway_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
             await rig.ended.wait()
             unanswered = await anext(seen)
             assert isinstance(unanswered, Unanswered)
-            assert "no answer: the gateway did not answer" in shown(unanswered)
+            assert "GatewayDown: NATS answers, and the gateway does not" in shown(unanswered)
+            rig.nats.kill()
+            unanswered = await anext(seen)
+            assert isinstance(unanswered, Unanswered)
+            assert "NatsDisconnected: NATS does not answer us, either" in shown(unanswered)
 
 
 def vitals(told: Vitals | Unanswered) -> Vitals:

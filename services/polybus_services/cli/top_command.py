@@ -1,10 +1,12 @@
 """`polybus top`: a gateway at work, in one screen."""
 
+import contextlib
 import time
 from collections.abc import AsyncIterator
 
 import anyio
 import click
+import nats.errors
 
 from polybus_services import present
 from polybus_services.cli.support import (
@@ -80,8 +82,20 @@ async def looks(client: ControlClient, every_s: float = LOOK_S) -> AsyncIterator
         try:
             told: Vitals | Unanswered = await _look(client, chart)
         except (NoGateway, NatsUnreachable) as error:
-            told = Unanswered(time.time_ns(), str(error))
+            told = Unanswered(time.time_ns(), f"{await _whose_fault(client)} ({error})")
         yield told
+
+
+async def _whose_fault(client: ControlClient) -> str:
+    """Whether it is NATS or the gateway that does not answer, by the name of the alert."""
+    answers = False
+    if client.nats.is_connected:  # else a flush has nothing to wait for
+        with contextlib.suppress(nats.errors.Error, OSError), anyio.move_on_after(ANSWER_S):
+            await client.nats.flush()
+            answers = True
+    if not answers:
+        return "NatsDisconnected: NATS does not answer us, either; `polybus doctor` says more"
+    return "GatewayDown: NATS answers, and the gateway does not; is its process there, and has it processor time?"
 
 
 async def _look(client: ControlClient, chart: Chart) -> Vitals:

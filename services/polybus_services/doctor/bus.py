@@ -11,7 +11,7 @@ import nats.errors
 import nats.js.errors
 
 from polybus_actors.publishing.streams import Streams
-from polybus_services.client import ControlClient, NatsUnreachable, NotPermitted
+from polybus_services.client import ClientError, ControlClient, NatsUnreachable, NotPermitted
 from polybus_services.config import Config
 
 from .finding import UNREACHABLE, Check, Finding, Verdict, fail, finding, ok, side_by_side, skipped, warn
@@ -178,10 +178,23 @@ async def bucket(client: ControlClient, config: Config) -> Verdict:
     try:
         info = await client.nats.jetstream(timeout=ANSWER_S).stream_info(f"KV_{config.gateway.bucket}")
     except nats.js.errors.NotFoundError:
-        return ok("not there yet: the gateway makes it when it starts")
+        return await _without_bucket(client)
     except (nats.errors.Error, TimeoutError):
         return skipped("JetStream does not answer for it")
     return ok(f"{info.state.messages} subscriptions")
+
+
+async def _without_bucket(client: ControlClient) -> Verdict:
+    try:
+        kept = (await client.status(ANSWER_S)).subscriptions.total
+    except ClientError:
+        kept = 0
+    if kept:
+        return warn(
+            f"it is gone, and a gateway runs with {kept} subscriptions that nothing keeps",
+            "restart the gateway, which makes it anew, and subscribe again",
+        )
+    return ok("not there yet: the gateway makes it when it starts")
 
 
 async def _ask(client: ControlClient, subject: str) -> bytes | str:

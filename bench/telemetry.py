@@ -1,0 +1,185 @@
+"""What telemetry costs: the gateway at one pace with and without it, turn by turn, and the parts by themselves.
+
+With it means with all of it: `/metrics` is scraped, metrics and spans go out over OTLP, each every `EVERY_S`.
+"""
+
+import http.server
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, override
+
+import anyio
+import anyio.to_thread
+import msgspec
+from opentelemetry.sdk.trace import TracerProvider
+
+from bench import machine
+from bench.frames import Replay
+from bench.listener import Listener
+from bench.subjects import KINDS, running
+from bench.throughput import COMES_OUT_WITHIN_S, Spread, mark, ready, spread
+from polybus_protocol.events import BestBidAsk
+from polybus_protocol.stream import Stream
+from polybus_services.telemetry.tracing import Tracing
+
+EVERY_S = 5.0
+"""Seconds from one scrape, and one export, to the next; thrice as often as is usual."""
+
+SCRAPES = 50
+"""Scrapes one after the other, of a gateway that has nothing else to do."""
+
+BATCH, BATCHES = 20, 20_000
+"""Events in a batch, a millisecond's worth at 20,000 a second, and how many batches are shown to a watcher."""
+
+
+class Telemetry(msgspec.Struct):
+    """What was found; shares are of one core."""
+
+    events_per_s: int
+    without: Spread
+    with_it: Spread
+    difference: Spread
+    """Round by round."""
+    scrape_ms: float
+    """Processor time for one."""
+    batch_us: float
+    """Processor time of the watcher for one batch that it looks into."""
+
+    @property
+    def parts(self) -> float:
+        """What the parts come to: a scrape and as much again for an export each `EVERY_S`, and a batch a millisecond."""
+        return 2 * self.scrape_ms / 1e3 / EVERY_S + self.batch_us / 1e3
+
+
+async def measure(frames: Path, replay: Replay, events_per_s: int, seconds: float, rounds: int) -> Telemetry:
+    """All of it; a frame is two events."""
+    busy: dict[bool, list[float]] = {False: [], True: []}
+    scrape_ms = []
+    for number in range(rounds):
+        for on in (False, True) if number % 2 == 0 else (True, False):
+            share, per_scrape = await _turn(frames, replay, events_per_s // 2, seconds, on=on)
+            busy[on].append(share)
+            if per_scrape is not None:
+                scrape_ms.append(per_scrape)
+    return Telemetry(
+        events_per_s,
+        spread(busy[False]),
+        spread(busy[True]),
+        spread([on - off for on, off in zip(busy[True], busy[False], strict=True)]),
+        min(scrape_ms),
+        _batch_us(),
+    )
+
+
+async def _turn(
+    frames: Path, replay: Replay, rate: int, seconds: float, *, on: bool
+) -> tuple[float, float | None]:
+    """The share of a core that the gateway takes, and with telemetry the milliseconds of a scrape."""
+    port = _free_port()
+    share, per_scrape = 0.0, None
+    settings = f"[http]\nport = {port}\n" if on else ""
+    async with ready(frames) as bench:
+        listener = Listener(bench.nats)
+        try:
+            with _collector() if on else _nobody():
+                async with running(
+                    KINDS["gateway"], bench.feed, bench.nats, list(replay.markets), bench.scratch, settings
+                ) as subject:
+                    await mark(bench, listener)
+                    if on:
+                        before = machine.processor_ns(subject.pid)
+                        for _ in range(SCRAPES):
+                            await anyio.to_thread.run_sync(_scrape, port)
+                        per_scrape = (machine.processor_ns(subject.pid) - before) / 1e6 / SCRAPES
+                    async with anyio.create_task_group() as tasks:
+                        if on:
+                            tasks.start_soon(_scrape_on, port)
+                        before = machine.processor_ns(subject.pid)
+                        pumped = await bench.pump.ask(
+                            first=0, last=int(rate * seconds), rate=rate, times=str(bench.scratch / "times")
+                        )
+                        await anyio.to_thread.run_sync(
+                            listener.wait, int(str(pumped["connections"])), COMES_OUT_WITHIN_S
+                        )
+                        # Of the time that was asked for: where the machine cannot keep pace it is as much work.
+                        share = (machine.processor_ns(subject.pid) - before) / 1e9 / seconds
+                        tasks.cancel_scope.cancel()
+        finally:
+            listener.close()
+    return share, per_scrape
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _scrape(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    assert b"polybus_events_total" in connection.getresponse().read()
+    connection.close()
+
+
+async def _scrape_on(port: int) -> None:
+    while True:
+        await anyio.to_thread.run_sync(_scrape, port)
+        await anyio.sleep(EVERY_S)
+
+
+class _Sink(http.server.BaseHTTPRequestHandler):
+    """Takes whatever comes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    @override
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _collector() -> Iterator[None]:
+    """An OTLP receiver, to which processes that are started in the block send."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sink) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "OTEL_METRIC_EXPORT_INTERVAL": str(int(EVERY_S * 1000)),
+        }
+        os.environ.update(asked)
+        try:
+            yield
+        finally:
+            for name in asked:
+                del os.environ[name]
+            server.shutdown()
+
+
+def _batch_us() -> float:
+    """Processor time of the watcher for a batch, each a millisecond after the other, so that it looks into all."""
+    event = BestBidAsk(market="0x1", asset="1", best_bid="0.1", best_ask="0.2", source_time=1)
+    stream = Stream("market", "market")
+    batch = [stream.publish(event, 1, None) for _ in range(BATCH)]
+    watcher = Tracing(TracerProvider(shutdown_on_exit=False), batches=True)
+    begun = time.thread_time_ns()
+    for number in range(BATCHES):
+        watcher.published(batch, (number + 1) * 1_000_001)
+    return (time.thread_time_ns() - begun) / 1e3 / BATCHES
