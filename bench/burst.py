@@ -80,11 +80,13 @@ class Bench:
     Args:
         venue: whose frames these are.
         subject: the gateway.
+        quiet_s: see `QUIET_S`.
     """
 
-    def __init__(self, venue: Line, subject: Subject) -> None:
+    def __init__(self, venue: Line, subject: Subject, quiet_s: float) -> None:
         self._venue = venue
         self._subject = subject
+        self._quiet_s = quiet_s
         self._delays: list[float] = []
         self.phases: list[Phase] = []
 
@@ -124,10 +126,17 @@ class Bench:
         """Let the pace go on alone for a while; what was seen is forgotten."""
         await self.standing()
         self._delays = []
-        await anyio.sleep(QUIET_S)
+        await anyio.sleep(self._quiet_s)
 
 
-async def measure(frames: Path, replay: Replay, rate: int, snapshots: int) -> Burst:
+async def measure(
+    frames: Path,
+    replay: Replay,
+    rate: int,
+    snapshots: int,
+    quiet_s: float = QUIET_S,
+    settings: str = SETTINGS,
+) -> Burst:
     """One run.
 
     Args:
@@ -135,6 +144,8 @@ async def measure(frames: Path, replay: Replay, rate: int, snapshots: int) -> Bu
         replay: what is in it.
         rate: frames a second on the other sockets.
         snapshots: at once; the assets of whole sockets.
+        quiet_s: see `QUIET_S`.
+        settings: see `SETTINGS`.
     """
     _, others = machine.cores()
     with tempfile.TemporaryDirectory(prefix="polybus-bench-") as folder:
@@ -144,13 +155,13 @@ async def measure(frames: Path, replay: Replay, rate: int, snapshots: int) -> Bu
         ):
             feed = str((await venue.hear())["url"])
             async with running(
-                KINDS["gateway"], feed, server.url, list(replay.markets), Path(folder), SETTINGS
+                KINDS["gateway"], feed, server.url, list(replay.markets), Path(folder), settings
             ) as subject:
-                return await _measure(venue, subject, server.url, len(replay.markets), rate, snapshots)
+                bench = Bench(venue, subject, quiet_s)
+                return await _measure(bench, venue, server.url, len(replay.markets), rate, snapshots)
 
 
-async def _measure(venue: Line, subject: Subject, nats: str, assets: int, rate: int, snapshots: int) -> Burst:
-    bench = Bench(venue, subject)
+async def _measure(bench: Bench, venue: Line, nats: str, assets: int, rate: int, snapshots: int) -> Burst:
     listener = Listener(nats, on_probe=bench.probed)
 
     async def come_out(count: int) -> None:
