@@ -301,7 +301,11 @@ class Rtds:
         (entry,) = message["subscriptions"]
         assert "filters" not in entry
         self.opened = True
-        take_in(self.active, message["action"], {f"{entry['topic']}/{entry['type']}"})
+        topic = {f"{entry['topic']}/{entry['type']}"}
+        if message["action"] == "subscribe":
+            self.active |= topic  # what says nothing is asked for again as it is
+        else:
+            take_in(self.active, message["action"], topic)
 
     def wanted(self, keys: set[str]) -> set[str]:
         """Whole topics, whatever our filters."""

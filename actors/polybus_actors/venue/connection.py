@@ -309,9 +309,14 @@ class Connection:
             await self._has_unsent.wait()
             self._has_unsent = anyio.Event()
             while self._unsent:
+                chunk = self._unsent.popleft()
+                if not self.profile.frame_interval_s:
+                    # What is taken back and asked for again arrives together: nothing is said in between.
+                    chunk += b"".join(self._unsent)
+                    self._unsent.clear()
                 try:
                     # A peer that takes nothing in is noticed by the session's watchdogs, which cancel this.
-                    await wire.stream.send(self._unsent.popleft())
+                    await wire.stream.send(chunk)
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                     return  # the reader is told as well, and says so
                 await anyio.sleep(self.profile.frame_interval_s)

@@ -69,6 +69,8 @@ class Actions:
         self._inspector = Inspector(directory, checks if checks is not None else Counter())
         self._waits = Waits(profile.asset_timeout_s)
         self._voice = Voice(dialect, profile.ids_per_frame)
+        self._repeated: set[str] = set()
+        """Keys that were asked for again, until the venue says that it did as asked."""
         self._signals: list[Signal] = []
         self._last_frame = b""
         self._sharing = Sharing(
@@ -129,6 +131,7 @@ class Actions:
         self.cargo.leave(keys)
         for key in keys:
             self._waits.forget(key)
+            self._repeated.discard(key)
         return []
 
     def _ask_again(
@@ -208,6 +211,7 @@ class Actions:
     def _repeat(self, keys: Collection[str], now: float) -> None:
         self._voice.repeat(keys)
         self._waits.asked(keys, now)
+        self._repeated.update(keys)
         # The answer of a book at rest may be what came last, to the letter: it is no duplicate.
         self._last_frame = b""
 

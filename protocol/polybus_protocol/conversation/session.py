@@ -262,7 +262,20 @@ class Session(Actions):
             if aside.meaning is Meaning.REFUSED:
                 reason = f"the venue declined: {aside.code or 'it does not say why'}"
                 self._signals.append(Declined(self._dialect.asked_by(aside), reason))
+            if aside.op == "subscribed":
+                return self._heed_renewal(self._dialect.asked_by(aside), time)
         return []
+
+    def _heed_renewal(self, keys: Iterable[str], time: int) -> list[Publication]:
+        """Keys that were asked for again were taken back first: what was said in between reached nobody."""
+        renewed = [key for key in keys if key in self._repeated]
+        self._repeated.difference_update(renewed)
+        return [
+            gap
+            for key in renewed
+            for stream in self.cargo.streams_of(key)
+            for gap in stream.interrupt("resync", time, connection=self._connection)
+        ]
 
     def _heed_count(self, upstream: Upstream, time: int) -> list[Publication]:
         """What the venue left out is a loss on every stream of the channel."""

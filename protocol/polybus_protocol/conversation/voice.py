@@ -46,9 +46,15 @@ class Voice:
             self.say(self._dialect.unsubscribe(chunk))
 
     def repeat(self, keys: Collection[str]) -> None:
-        """Ask for keys again.  Re-sending an active one is ignored, so each is taken back first."""
+        """Ask for keys again.
+
+        A feed that answers with a snapshot ignores an active key, so each is taken back first.  On the others that
+        would bring nothing, and tear a hole into what the key has begun to say meanwhile.
+        """
         for chunk in self._chunks(keys):
-            self.say(self._dialect.unsubscribe(chunk))
+            taken_back = self._dialect.unsubscribe(chunk)
+            if self._dialect.has_snapshots:
+                self.say(taken_back)
             self.say(self._dialect.subscribe(chunk))
 
     def _chunks(self, keys: Collection[str]) -> list[list[str]]:
