@@ -30,6 +30,14 @@ def processor_ns(pid: int) -> int:
     return time.clock_gettime_ns(clock.value)
 
 
+def other_threads_ns(pid: int) -> int:
+    """Processor time of all threads of a process but its first, in nanoseconds."""
+    files = [
+        thread / "schedstat" for thread in Path(f"/proc/{pid}/task").iterdir() if thread.name != str(pid)
+    ]
+    return sum(int(file.read_text(encoding="ascii").split()[0]) for file in files)
+
+
 def memory_kb(pid: int) -> tuple[int, int]:
     """Memory that a process has resident, in kB: now, and at its peak."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")

@@ -131,7 +131,8 @@ def telemetry(console: Console, found: Telemetry) -> None:
     table.add_row(*(_shown(Spread(100 * one.median, 100 * one.least, 100 * one.most), 1) for one in shares))
     console.print(table)
     console.print(
-        f"parts: a scrape {found.scrape_ms:.1f} ms, a batch {found.batch_us:.1f} us; together {found.parts:.2%} of a core"
+        f"parts: a scrape {found.scrape_ms:.1f} ms, a batch {found.batch_us:.1f} us, threads "
+        f"{found.threads.median:.2%}; together {found.parts:.2%} of a core"
     )
 
 

@@ -3,13 +3,13 @@
 With it means with all of it: `/metrics` is scraped, metrics and spans go out over OTLP, each every `EVERY_S`.
 """
 
+import contextlib
 import http.server
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, override
@@ -50,23 +50,29 @@ class Telemetry(msgspec.Struct):
     """Processor time for one."""
     batch_us: float
     """Processor time of the watcher for one batch that it looks into."""
+    threads: Spread
+    """The share that the exporting threads took."""
 
     @property
     def parts(self) -> float:
-        """What the parts come to: a scrape and as much again for an export each `EVERY_S`, and a batch a millisecond."""
-        return 2 * self.scrape_ms / 1e3 / EVERY_S + self.batch_us / 1e3
+        """What the parts come to: a scrape and a snapshot for the export each `EVERY_S`, a batch a millisecond, threads.
+
+        A snapshot takes less than the scrape, which begins with one.
+        """
+        return 2 * self.scrape_ms / 1e3 / EVERY_S + self.batch_us / 1e3 + self.threads.median
 
 
 async def measure(frames: Path, replay: Replay, events_per_s: int, seconds: float, rounds: int) -> Telemetry:
     """All of it; a frame is two events."""
     busy: dict[bool, list[float]] = {False: [], True: []}
-    scrape_ms = []
+    scrape_ms, threads = list[float](), list[float]()
     for number in range(rounds):
         for on in (False, True) if number % 2 == 0 else (True, False):
-            share, per_scrape = await _turn(frames, replay, events_per_s // 2, seconds, on=on)
-            busy[on].append(share)
-            if per_scrape is not None:
-                scrape_ms.append(per_scrape)
+            turn = await _turn(frames, replay, events_per_s // 2, seconds, on=on)
+            busy[on].append(turn.share)
+            if on:
+                scrape_ms.append(turn.scrape_ms)
+                threads.append(turn.threads)
     return Telemetry(
         events_per_s,
         spread(busy[False]),
@@ -74,45 +80,65 @@ async def measure(frames: Path, replay: Replay, events_per_s: int, seconds: floa
         spread([on - off for on, off in zip(busy[True], busy[False], strict=True)]),
         min(scrape_ms),
         _batch_us(),
+        spread(threads),
     )
 
 
-async def _turn(
-    frames: Path, replay: Replay, rate: int, seconds: float, *, on: bool
-) -> tuple[float, float | None]:
-    """The share of a core that the gateway takes, and with telemetry the milliseconds of a scrape."""
-    port = _free_port()
-    share, per_scrape = 0.0, None
+class _Turn(msgspec.Struct):
+    """Shares of a core: of the whole process, and of its threads but the first."""
+
+    share: float = 0.0
+    threads: float = 0.0
+    scrape_ms: float = 0.0
+
+
+async def _turn(frames: Path, replay: Replay, rate: int, seconds: float, *, on: bool) -> _Turn:
+    """One turn at a pace, after some scrapes of a gateway that has nothing else to do."""
+    turn, port = _Turn(), _free_port()
     settings = f"[http]\nport = {port}\n" if on else ""
     async with ready(frames) as bench:
         listener = Listener(bench.nats)
         try:
-            with _collector() if on else _nobody():
-                async with running(
-                    KINDS["gateway"], bench.feed, bench.nats, list(replay.markets), bench.scratch, settings
-                ) as subject:
+            with _collector() if on else contextlib.nullcontext():
+                async with (
+                    running(
+                        KINDS["gateway"],
+                        bench.feed,
+                        bench.nats,
+                        list(replay.markets),
+                        bench.scratch,
+                        settings,
+                    ) as subject,
+                    anyio.create_task_group() as tasks,
+                ):
                     await mark(bench, listener)
                     if on:
-                        before = machine.processor_ns(subject.pid)
-                        for _ in range(SCRAPES):
-                            await anyio.to_thread.run_sync(_scrape, port)
-                        per_scrape = (machine.processor_ns(subject.pid) - before) / 1e6 / SCRAPES
-                    async with anyio.create_task_group() as tasks:
-                        if on:
-                            tasks.start_soon(_scrape_on, port)
-                        before = machine.processor_ns(subject.pid)
-                        pumped = await bench.pump.ask(
-                            first=0, last=int(rate * seconds), rate=rate, times=str(bench.scratch / "times")
-                        )
-                        await anyio.to_thread.run_sync(
-                            listener.wait, int(str(pumped["connections"])), COMES_OUT_WITHIN_S
-                        )
-                        # Of the time that was asked for: where the machine cannot keep pace it is as much work.
-                        share = (machine.processor_ns(subject.pid) - before) / 1e9 / seconds
-                        tasks.cancel_scope.cancel()
+                        turn.scrape_ms = await _scrapes(subject.pid, port)
+                        tasks.start_soon(_scrape_on, port)
+                    before = machine.processor_ns(subject.pid), machine.other_threads_ns(subject.pid)
+                    pumped = await bench.pump.ask(
+                        first=0, last=int(rate * seconds), rate=rate, times=str(bench.scratch / "times")
+                    )
+                    await anyio.to_thread.run_sync(
+                        listener.wait, int(str(pumped["connections"])), COMES_OUT_WITHIN_S
+                    )
+                    after = machine.processor_ns(subject.pid), machine.other_threads_ns(subject.pid)
+                    # Of the time that was asked for: where the machine cannot keep pace it is as much work.
+                    turn.share, turn.threads = (
+                        (then - now) / 1e9 / seconds for now, then in zip(before, after, strict=True)
+                    )
+                    tasks.cancel_scope.cancel()
         finally:
             listener.close()
-    return share, per_scrape
+    return turn
+
+
+async def _scrapes(pid: int, port: int) -> float:
+    """Milliseconds of processor time for a scrape."""
+    before = machine.processor_ns(pid)
+    for _ in range(SCRAPES):
+        await anyio.to_thread.run_sync(_scrape, port)
+    return (machine.processor_ns(pid) - before) / 1e6 / SCRAPES
 
 
 def _free_port() -> int:
@@ -150,12 +176,7 @@ class _Sink(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def _nobody() -> Iterator[None]:
-    yield
-
-
-@contextmanager
+@contextlib.contextmanager
 def _collector() -> Iterator[None]:
     """An OTLP receiver, to which processes that are started in the block send."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sink) as server:
