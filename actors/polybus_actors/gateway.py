@@ -118,6 +118,7 @@ class Gateway:
             self.outbox,
             self.supervisor,
             self.streams,
+            self.watcher,
         )
         self.control = Control(
             settings.prefix,
