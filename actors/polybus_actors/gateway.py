@@ -118,7 +118,6 @@ class Gateway:
             self.outbox,
             self.supervisor,
             self.streams,
-            self.watcher,
         )
         self.control = Control(
             settings.prefix,

@@ -38,6 +38,14 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+class Doubt(msgspec.Struct, frozen=True):
+    """A reason not to believe a stream any more, and to ask for a fresh start."""
+
+    reason: str
+    """A key of `GAP_REASONS`."""
+    detail: str | None = None
+
+
 class GapLedger:
     """The gaps of a gateway's streams, counted: what the roll-up tells."""
 
@@ -173,6 +181,14 @@ class Stream:
         channel.count += 1
         channel.last_time = received_time
         return Publication(channel.subject, encode_event(event), self, epoch, seq)
+
+    def absorb(self, event: Event) -> Doubt | None:  # noqa: ARG002  for those who remember
+        """Let what is remembered of the stream follow an event that was published.
+
+        Returns:
+            Why the stream cannot be believed from here on; None as a rule.
+        """
+        return None
 
     def begin(
         self, event: Event | None, received_time: int, connection: str | None, closed_by: str = "data"

@@ -10,7 +10,7 @@ from textwrap import shorten
 
 import msgspec
 
-from polybus_protocol.control.replies import ConnectionInfo, Delay, StatusReply
+from polybus_protocol.control.replies import ConnectionInfo, StatusReply
 
 RATE_S = 5.0
 """Rates are those of so many seconds: of one second they would jump about too much to be read."""
@@ -24,9 +24,6 @@ SILENT_S = 30.0
 LIVE_SHARE = 0.8
 SUSPECT_SHARE = 0.05
 """Of what is wanted, and of all assets; as for the alerts."""
-
-LATE_S = 1.0
-"""From the venue's clock to our socket, on average; as for the alert, which takes the median."""
 
 BACKLOG = 1000
 """Events that wait for NATS, until it is worth a hint if they become more: 0.1 s of a busy venue."""
@@ -75,8 +72,6 @@ class FeedVitals(msgspec.Struct):
     """Keys that are wanted, and that have delivered since their last gap."""
     frames_per_s: float | None
     """None until there is something to compare with; so for all rates."""
-    late_s: float | None
-    """From the venue's clock to our socket, on average now; None where nothing was looked at."""
     silent_s: float | None
     """Since the last data on any of its connections; None if there was none."""
     errors: int
@@ -227,15 +222,9 @@ def _feed(feed: str, reply: StatusReply, before: _Look, at: float, time_ns: int)
         wanted=sum(one.assets for one in connections),
         live=sum(one.live_assets for one in connections),
         frames_per_s=_rate(frames, 0, at - before.at),
-        late_s=_late_s(feed, reply, before.reply),
         silent_s=None if last is None else max((time_ns - last) / 1e9, 0.0),
         errors=_errors(feed, reply),
     )
-
-
-def _late_s(feed: str, reply: StatusReply, before: StatusReply) -> float | None:
-    now, then = reply.delays.get(feed, Delay(0, 0.0)), before.delays.get(feed, Delay(0, 0.0))
-    return (now.sum_s - then.sum_s) / (now.events - then.events) if now.events > then.events else None
 
 
 def _rate(count: int, before: int, seconds: float) -> float | None:
@@ -281,10 +270,6 @@ def _hints(vitals: Vitals, reply: StatusReply, unsteady: str, *, grows: bool) ->
 
 
 def _feed_hints(feed: FeedVitals, vitals: Vitals) -> Iterator[Hint]:
-    if feed.late_s is not None and feed.late_s > LATE_S:
-        yield Hint(
-            "VenueLate", f"what the feed {feed.feed} brings is {feed.late_s:.1f} s old by the venue's clock"
-        )
     silent_s = vitals.up_s if feed.silent_s is None else feed.silent_s
     # Quiet feeds, such as sports at night, are live all the same; of books somebody else has a second look.
     doubted = feed.feed == "market" and any(vitals.trust.get(word, 0) for word in ("suspect", "frozen"))
@@ -303,15 +288,7 @@ def _trust_hints(trust: Mapping[str, int]) -> Iterator[Hint]:
 
 
 ALERTS: Sequence[str] = (
-    *(
-        "NatsDisconnected",
-        "ConnectionRefused",
-        "VenueLate",
-        "FeedSilent",
-        "KeysNotLive",
-        "AssetsFrozen",
-        "AssetsSuspect",
-    ),
+    *("NatsDisconnected", "ConnectionRefused", "FeedSilent", "KeysNotLive", "AssetsFrozen", "AssetsSuspect"),
     *("BacklogFilling", *(alert for alert, _ in _RISING.values()), "RecordAway"),
 )
 """All that a hint may be named after."""

@@ -294,7 +294,7 @@ def proved_hash(asset: str, at: int, size: str) -> str:
 def test_every_book_is_proved_in_its_turn() -> None:
     """A few at a look, so that it costs little, and each within a stated time: so a lost frame shows by then."""
     assets = [f"{number:030d}" for number in range(100)]
-    talk = Conversation(data_timeout_s=600)
+    talk = Conversation(data_timeout_s=600, silence_timeout_s=600)
     talk.wants(*assets)
     talk.hears(
         [

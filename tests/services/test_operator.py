@@ -17,8 +17,8 @@ from ..support.operator import ALL, watch
 WITHIN_S = 60.0
 """In which the cause is to be found."""
 
-SILENT_TO_TOP = ("duplicate", "bucket deleted")
-"""Faults about which `polybus top` says nothing: no harm, or none to events."""
+SILENT_TO_TOP = ("duplicate", "late-data", "bucket deleted")
+"""Faults about which `polybus top` says nothing: no harm, or what `status` does not measure."""
 
 UNANSWERED = ("NatsDisconnected", "GatewayDown")
 """What stands there in place of everything else."""

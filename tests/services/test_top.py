@@ -12,7 +12,6 @@ from rich.console import Console
 
 from polybus_protocol.control.replies import (
     ConnectionInfo,
-    Delay,
     NatsInfo,
     StatusReply,
     StreamInfo,
@@ -142,7 +141,6 @@ MARKET = "connections.0"
             "nothing yet",
         ),
         ([put(f"{MARKET}.live_assets", 7)], "KeysNotLive", "7 of 10"),
-        ([put("delays", {"market": Delay(4, 12.0)})], "VenueLate", "the feed market brings is 3.0 s old"),
         ([put("trust", {"live": 99, "frozen": 1})], "AssetsFrozen", "1 assets"),
         ([put("trust", {"live": 9, "suspect": 1})], "AssetsSuspect", "1 assets"),
         ([put("nats.backlog", 5000)], "BacklogFilling", "5,000 events"),
@@ -177,7 +175,6 @@ def test_what_wants_attention(changes: list[Callable[[StatusReply], None]], aler
         ("trust", {"live": 99, "suspect": 1}),
         ("nats.backlog", 900),
         ("gaps", 2),
-        ("delays", {"market": Delay(4, 3.0)}),
         ("checks", {"hash_proved": 99, "crossed": 1}),
         (f"{MARKET}.live_assets", 9),
         (f"{MARKET}.last_data_time", 1 * S),  # a quiet feed that is live

@@ -15,7 +15,6 @@ from polybus_protocol.control.asking import keys_of, subjects_of
 from polybus_protocol.control.replies import (
     BookReply,
     ContractReply,
-    Delay,
     ExplainReply,
     NatsInfo,
     Renewed,
@@ -45,7 +44,6 @@ from ..supervisor import Supervisor
 from ..venue.pool import Pool
 from ..venue.pools import Pools
 from ..venue.tally import Tally
-from ..watcher import Watcher
 from .explaining import explain
 from .registry import Registry, Renew, Subscribe, Unsubscribe
 from .report import connection_info, stream_infos, subscription_info
@@ -68,7 +66,6 @@ class Verbs:
         outbox: what is on its way there.
         supervisor: counts the restarts.
         streams: that record the events.
-        watcher: times some of them.
     """
 
     def __init__(
@@ -82,7 +79,6 @@ class Verbs:
         outbox: Outbox,
         supervisor: Supervisor,
         streams: Streams,
-        watcher: Watcher,
     ) -> None:
         self.draining = False
         self._started = time.time_ns()
@@ -96,7 +92,6 @@ class Verbs:
         self._outbox = outbox
         self._supervisor = supervisor
         self._streams = streams
-        self._watcher = watcher
 
     async def subscribe(self, request: SubscribeRequest) -> SubscribeReply:
         """Add interest, and wait for it if asked to."""
@@ -251,11 +246,6 @@ class Verbs:
             ),
             streams=stream_infos(self._streams),
             quarantined=dict(self._store.quarantined),
-            delays={
-                feed: Delay(delay.count, delay.sum)
-                for feed, delay in self._watcher.arrival.items()
-                if delay.count
-            },
         )
 
     async def contract(self, _request: ContractRequest) -> ContractReply:

@@ -14,8 +14,8 @@ from .outbox import Outbox
 INTERVAL_S = 1.0
 """Seconds from one round to the next."""
 
-BOOKS_PER_TURN = 16
-"""Last books written before everybody else gets a turn: half a millisecond at best (32 us each), which every event waits for."""
+BOOKS_PER_TURN = 8
+"""Last books written before everybody else gets a turn: a fifth of a millisecond, which every event waits for."""
 
 STREAMS_PER_TURN = 1_000
 """Streams looked at before everybody else gets a turn: less than a millisecond."""

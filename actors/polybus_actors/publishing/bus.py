@@ -44,8 +44,9 @@ WINDOW_BYTES = 8 * 1024 * 1024
 limits of nats-py and asyncio do not hold: `writelines`, which nats-py uses, never pauses its writer in CPython 3.12.1
 and 3.13.0."""
 
-MARKER_INTERVAL_S = 0.25
-"""Seconds between two markers, so what is uncertain after a break is a quarter of a second's events."""
+MARKER_INTERVAL_S = 0.1
+"""Seconds between two markers, so what is uncertain after a break is a tenth of a second's events; and what one marker
+confirms is let go of at once, which at 10,000 events a second takes half a millisecond."""
 
 MARKER_TIMEOUT_S = 5.0
 """Seconds in which nothing of what was published is confirmed before the peer counts as frozen."""
@@ -177,6 +178,10 @@ class Bus:
                 with anyio.move_on_after(MARKER_INTERVAL_S if self._unconfirmed else None):
                     await self._wake.wait()
                 self._wake = anyio.Event()
+            else:
+                # Nobody else waits for longer than a batch takes; and nats-py swallows a cancellation that reaches it
+                # while it waits, which takes effect here.
+                await anyio.lowlevel.checkpoint()
             if client.is_connected:
                 if self._in_flight < WINDOW_BYTES:
                     for recording in self._recordings.values():
@@ -202,17 +207,18 @@ class Bus:
         handed, size = batch, 0
         for at, publication in enumerate(batch):
             payload, reply = publication.payload, ""
-            if len(payload) > limit:
+            length = len(payload)
+            if length > limit:
                 # Its gap comes first in what is taken next, before what comes after it.
                 handed = batch[:at]
                 self._lose_large(publication)
                 self._outbox.put_back(batch[at + 1 :])
                 break
-            size += len(payload)
+            size += length
             recording = recordings.get(publication.stream.family)
             if recording is not None and (number := recording.hand(publication, now)):
                 reply = f"{self._inbox}.{recording.family}.{number}"
-            commands += (f"PUB {publication.subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n")
+            commands += (f"PUB {publication.subject} {reply} {length}\r\n".encode(), payload, b"\r\n")
         # Under number n stands what the marker n will confirm.  A batch stands there before it is handed over,
         # because nats-py may wait in there, and the connection may break meanwhile.
         self._unconfirmed.append((self._marker + 1, handed, size))
@@ -226,8 +232,6 @@ class Bus:
         finally:
             self.published += len(handed)
             self.on_published(handed, begun)
-        # nats-py swallows a cancellation that reaches it while it waits; this is where it takes effect.
-        await anyio.lowlevel.checkpoint()
 
     async def _ship(self, client: Client) -> None:
         """Publish what is to be acknowledged one by one: it stays in its lane until it is."""
@@ -254,7 +258,6 @@ class Bus:
                 await anyio.sleep(RECONNECT_WAIT_S)
             finally:
                 lane.return_(shipments)
-        await anyio.lowlevel.checkpoint()  # as in `_publish`
 
     def _lose_large(self, publication: Publication) -> None:
         self._outbox.lose([publication])

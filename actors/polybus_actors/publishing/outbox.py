@@ -73,13 +73,14 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room."""
         if not publications:
             return
+        lanes, wait, size = self._lanes, self._queue.append, 0
         for publication in publications:
-            lane = self._lanes.get(publication.stream.family)
-            if lane is None:
-                self._queue.append(publication)
-                self._bytes += len(publication.payload)
+            if publication.stream.family in lanes:
+                lanes[publication.stream.family].put(publication)
             else:
-                lane.put(publication)
+                wait(publication)
+                size += len(publication.payload)
+        self._bytes += size
         while self._is_overfull() and (oldest := self._oldest()) is not None:
             self.dropped += 1
             self._losses.add(oldest, OVERFLOW)
@@ -148,11 +149,11 @@ class Outbox:
         return self._losses.streams()
 
     def _is_overfull(self) -> bool:
-        lanes = self._lanes.values()
-        return (
-            len(self._queue) + sum(map(len, lanes)) > self._max_messages
-            or self._bytes + sum(lane.bytes for lane in lanes) > self._max_bytes
-        )
+        messages, size = len(self._queue), self._bytes
+        for lane in self._lanes.values():
+            messages += len(lane)
+            size += lane.bytes
+        return messages > self._max_messages or size > self._max_bytes
 
     def _oldest(self) -> Publication | None:
         """Take out what is to be given up next; None when all that is left is under way."""

@@ -6,11 +6,9 @@ since a trade is a trade, but no book is made of it.
 
 from collections import Counter
 
-import msgspec
-
 from ..control.replies import Moment
 from ..events import GAP_REASONS, Event, LastBook, PriceChange, TickSizeChange, encode_event
-from ..stream import GapLedger, Publication, Stream
+from ..stream import Doubt, GapLedger, Publication, Stream
 from ..subjects import PREFIX, subject_for
 from .book import BadLevel, OrderBook
 from .liveness import Budgets, Liveness, Trust
@@ -20,14 +18,6 @@ FEED = "market"
 
 REMEMBERED_MOMENTS = 24
 """Moments of an asset's life kept for `explain`: about 3 KB, some four troubles and what followed."""
-
-
-class Doubt(msgspec.Struct, frozen=True):
-    """A reason to ask for a fresh snapshot."""
-
-    reason: str
-    """A key of `GAP_REASONS`."""
-    detail: str | None = None
 
 
 class AssetStream(Stream):
@@ -93,22 +83,17 @@ class AssetStream(Stream):
         return self.liveness.trust
 
     def absorb(self, event: Event) -> Doubt | None:
-        """Let the book, and what is known of the market, follow an event that was published.
-
-        Returns:
-            Why the book cannot be believed from here on; None as a rule.
-        """
-        kind = event.__class__
+        """See `Stream`: the book, and what is known of the market, follow."""
         try:
-            if kind is PriceChange:
-                self.book.follow(event)  # type: ignore[arg-type]  # looked at a line above
+            if isinstance(event, PriceChange):
+                self.book.follow(event)
                 return None
             self.facts.learn(event)
             self.book.take(event)
         except BadLevel as error:
             return Doubt("undecodable_frame", str(error))
         # Old levels may be regrouped: nothing of this book counts until the next snapshot.
-        return Doubt("tick_size_change") if kind is TickSizeChange else None
+        return Doubt("tick_size_change") if isinstance(event, TickSizeChange) else None
 
     def prove(self) -> Verdict:
         """What the venue's hash says of the book."""

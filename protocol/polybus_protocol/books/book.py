@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from ..events import Book, Event, Gap, Level, PriceChange, TickSizeChange
-from .book_hash import level_json
+from .book_hash import level_head
 
 _PRICE = re.compile(r"([0-9]{0,3})(?:\.([0-9]{0,9}))?")
 
@@ -23,6 +23,9 @@ KNOWN_PRICES = 20_000
 """Spellings of prices remembered, about 3 MB: all prices of the 0.0001 grid, twice.  When full, it starts over."""
 
 _known: dict[str, tuple[int, str]] = {}
+"""Price as spelled -> `price_key`, and how the text of a level at that price begins."""
+
+_read_levels = msgspec.json.Decoder(list[Level]).decode
 
 
 class BadLevel(ValueError):
@@ -47,73 +50,77 @@ def _learn(price: str) -> tuple[int, str]:
     if len(_known) >= KNOWN_PRICES:
         _known.clear()
     whole, fraction = match.groups()
-    # The first spelling's text is shared by all levels that are spelled so.
-    _known[price] = entry = (
-        int(whole or 0) * 10**BILLIONTH + int((fraction or "").ljust(BILLIONTH, "0")),
-        price,
-    )
+    key = int(whole or 0) * 10**BILLIONTH + int((fraction or "").ljust(BILLIONTH, "0"))
+    # All levels of the price share the number, wherever they are.
+    _known[price] = entry = key, level_head(price)
     return entry
 
 
 class Side:
-    """The levels of one side: by price, and their prices in rising order."""
+    """The levels of one side: each as the text that both JSON and the venue's hash want, and their prices in order.
 
-    __slots__ = ("_text", "_texts", "_unwritten", "keys", "levels")
+    One text a level is all that is kept of it, so that a change touches as little memory as can be: with hundreds
+    of books the hot path waits for memory more than for anything it computes.
+    """
+
+    __slots__ = ("keys", "texts")
 
     def __init__(self) -> None:
         self.keys: list[int] = []
-        self.levels: dict[int, Level] = {}
-        self._unwritten: set[int] = set()
-        """Prices whose levels have changed since the side was written: few from look to look."""
-        self._texts: dict[int, str] = {}
-        """The other levels, as the venue's hash wants them."""
-        self._text = ""
+        """By `price_key`, rising."""
+        self.texts: dict[int, str] = {}
+        """By the same, the level as `book_hash` writes it."""
 
     def replace(self, levels: Iterable[Level]) -> None:
-        """Forget what there was, and hold these."""
-        fresh: dict[int, Level] = {}
+        """Forget what there was, and hold these.
+
+        Raises:
+            BadLevel: one of them cannot be read.
+        """
+        self.keys, self.texts = [], {}
         for level in levels:
-            key, price = _known.get(level.price) or _learn(level.price)
-            if not _is_zero(level.size):
-                fresh[key] = Level(price, level.size)
-        self.levels, self.keys = fresh, sorted(fresh)
-        self._texts, self._text, self._unwritten = {}, "", set(fresh)
+            self.put(level.price, level.size)
 
     def put(self, price: str, size: str) -> None:
-        """A level's new total; zero removes it."""
-        key, price = _known.get(price) or _learn(price)
-        self._unwritten.add(key)
-        if size == "0" or _is_zero(size):
-            if self.levels.pop(key, None) is not None:
-                del self.keys[bisect_left(self.keys, key)]
-            return
-        if key not in self.levels:
-            insort(self.keys, key)
-        self.levels[key] = Level(price, size)
+        """A level's new total; zero removes it.
 
-    def rising(self) -> list[Level]:
-        """The levels from the lowest price up."""
-        levels = self.levels
-        return [levels[key] for key in self.keys]
-
-    def falling(self) -> list[Level]:
-        """The levels from the highest price down."""
-        levels = self.levels
-        return [levels[key] for key in reversed(self.keys)]
+        Raises:
+            BadLevel: the price or the size cannot be read.
+        """
+        key, head = _known.get(price) or _learn(price)
+        # Digits, at most one point: half as long as a regular expression takes, on the hot path.
+        digits = size.replace(".", "", 1)
+        if not (digits.isdecimal() and digits.isascii()):
+            raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
+        texts = self.texts
+        if size[0] > "0" or digits.strip("0"):
+            if key not in texts:
+                insort(self.keys, key)
+            texts[key] = f'{head}{size}"}}'
+        elif texts.pop(key, None) is not None:
+            del self.keys[bisect_left(self.keys, key)]
 
     def text(self, *, falling: bool) -> str:
-        """The levels inside the hashed text, see `book_hash.levels_json`; always in the same order for one side."""
-        if self._unwritten:
-            texts, levels = self._texts, self.levels
-            for key in self._unwritten:
-                if (level := levels.get(key)) is None:
-                    texts.pop(key, None)
-                else:
-                    texts[key] = level_json(level.price, level.size)
-            self._unwritten.clear()
-            keys = self.keys[::-1] if falling else self.keys
-            self._text = ",".join([texts[key] for key in keys])
-        return self._text
+        """The levels inside the hashed text, see `book_hash.levels_json`."""
+        texts = self.texts
+        return ",".join([texts[key] for key in (reversed(self.keys) if falling else self.keys)])
+
+    def levels(self, *, falling: bool) -> list[Level]:
+        """The levels from the lowest price up, or from the highest down."""
+        return _read_levels(f"[{self.text(falling=falling)}]")
+
+    @property
+    def highest(self) -> Level | None:
+        """The level with the highest price; None if there are none."""
+        return self._level(-1)
+
+    @property
+    def lowest(self) -> Level | None:
+        """The level with the lowest price; None if there are none."""
+        return self._level(0)
+
+    def _level(self, at: int) -> Level | None:
+        return _read_levels(f"[{self.texts[self.keys[at]]}]")[0] if self.keys else None
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -122,19 +129,20 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     event: Book
     version: int
     """Of the book that it made."""
-    bids: dict[int, Level]
-    """What there was before it, by `price_key`."""
-    asks: dict[int, Level]
+    bids: dict[int, str]
+    """The texts of what there was before it, by `price_key`."""
+    asks: dict[int, str]
 
     def changed_prices(self) -> Iterator[str]:
         """Prices whose levels it changed, as somebody on either outcome would say them; none if there were none."""
         if not self.bids and not self.asks:
             return
-        for before, after in ((self.bids, self.event.bids), (self.asks, self.event.asks)):
-            now = {price_key(level.price): level for level in after}
-            for key in before.keys() | now.keys():
-                if before.get(key) != (level := now.get(key)):
-                    yield (level or before[key]).price
+        for before, levels in ((self.bids, self.event.bids), (self.asks, self.event.asks)):
+            after = Side()
+            after.replace(levels)
+            for key in before.keys() | after.texts.keys():
+                if (was := before.get(key)) != (text := after.texts.get(key)):
+                    yield _read_levels(f"[{text or was}]")[0].price
                     yield f"{10**BILLIONTH - key:0{BILLIONTH + 1}d}"[:-BILLIONTH] + (
                         f".{10**BILLIONTH - key:0{BILLIONTH}d}".rstrip("0")
                     )
@@ -212,23 +220,24 @@ class OrderBook:
             return
         try:
             for change in changes:
-                side = change.side
-                if side == "BUY":
+                if change.side == "BUY":
                     self.bid_side.put(change.price, change.size)
-                elif side == "SELL":
+                elif change.side == "SELL":
                     self.ask_side.put(change.price, change.size)
                 else:
-                    raise BadLevel(f"{side[:40]!r} is no side: BUY or SELL")
+                    raise BadLevel(f"{change.side[:40]!r} is no side: BUY or SELL")
             # Which book an entry describes when there are several is not known, so only the last one counts.
             last = changes[-1]
-            is_top = self._is_top(last.best_bid, last.best_ask)
+            if self._is_top(last.best_bid, last.best_ask):
+                self.top_misses = 0
+            else:
+                self.top_misses += 1
         except BadLevel:
             self.clear()
             raise
         self.version += 1
         self.changes += 1
         self.source_time, self.hash = time, last.hash
-        self.top_misses = 0 if is_top else self.top_misses + 1
 
     def clear(self) -> None:
         """Nothing is known any more."""
@@ -244,21 +253,21 @@ class OrderBook:
         Args:
             depth: how many at most; all if None.
         """
-        return self.bid_side.falling()[:depth]
+        return self.bid_side.levels(falling=True)[:depth]
 
     def asks(self, depth: int | None = None) -> list[Level]:
         """The asks, best (lowest) first; see `bids`."""
-        return self.ask_side.rising()[:depth]
+        return self.ask_side.levels(falling=False)[:depth]
 
     @property
     def best_bid(self) -> Level | None:
         """The highest bid."""
-        return self.bid_side.levels[self.bid_side.keys[-1]] if self.bid_side.keys else None
+        return self.bid_side.highest
 
     @property
     def best_ask(self) -> Level | None:
         """The lowest ask."""
-        return self.ask_side.levels[self.ask_side.keys[0]] if self.ask_side.keys else None
+        return self.ask_side.lowest
 
     @property
     def is_crossed(self) -> bool:
@@ -282,7 +291,7 @@ class OrderBook:
         )
 
     def _replace(self, book: Book) -> None:
-        before = self.bid_side.levels, self.ask_side.levels
+        before = self.bid_side.texts, self.ask_side.texts
         self.bid_side.replace(book.bids)
         self.ask_side.replace(book.asks)
         self.is_live = True
@@ -305,13 +314,6 @@ class OrderBook:
         return key == (asks[0] if asks else 10**BILLIONTH)
 
 
-def _is_zero(size: str) -> bool:
-    # Digits, at most one point: half as long as a regular expression takes, on the hot path.
-    if not (size.isascii() and size.replace(".", "", 1).isdecimal()):
-        raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
-    return not size.strip("0.")
-
-
 def _plain(size: str) -> str:
     """A size as every spelling of it comes down to."""
     whole, _, fraction = size.partition(".")
@@ -319,14 +321,12 @@ def _plain(size: str) -> str:
 
 
 def _sizes(side: Side) -> dict[int, str]:
-    return {key: _plain(level.size) for key, level in side.levels.items()}
+    return {key: _plain(level.size) for key, level in zip(side.keys, side.levels(falling=False), strict=True)}
 
 
 def _mirror(bids: Side, asks: Side) -> bool:
     one = 10**BILLIONTH
-    levels = asks.levels
-    return len(bids.keys) == len(asks.keys) and all(
-        (other := levels.get(one - key)) is not None
-        and (other.size == level.size or _plain(other.size) == _plain(level.size))
-        for key, level in bids.levels.items()
-    )
+    if [one - key for key in reversed(asks.keys)] != bids.keys:
+        return False
+    pairs = zip(bids.levels(falling=False), asks.levels(falling=True), strict=True)
+    return all(bid.size == ask.size or _plain(bid.size) == _plain(ask.size) for bid, ask in pairs)

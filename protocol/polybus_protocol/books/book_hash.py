@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from hashlib import sha1
 
 
-def level_json(price: str, size: str) -> str:
-    """One level as it stands inside the hashed text; see `levels_json`."""
-    return f'{{"price":"{price}","size":"{size}"}}'
+def level_head(price: str) -> str:
+    """How a level at this price begins inside the hashed text; its size and `"}` follow."""
+    return f'{{"price":"{price}","size":"'
 
 
 def levels_json(levels: Iterable[tuple[str, str]]) -> str:
@@ -24,7 +24,7 @@ def levels_json(levels: Iterable[tuple[str, str]]) -> str:
         levels: (price, size) from worst to best: bids ascending, asks descending.  The strings exactly as the
             venue wrote them, because "0.5" and "0.50" hash differently.
     """
-    return ",".join([level_json(price, size) for price, size in levels])
+    return ",".join([f'{level_head(price)}{size}"}}' for price, size in levels])
 
 
 def hash_of_json(

@@ -33,8 +33,12 @@ CHECKS_PER_FRAME = 0.25
 LEAST_CHECKS = 1
 """Books that a look may check however few frames have come: what that costs shows nowhere."""
 
-LONGEST_TURN = 12
-"""Looks at an asset after which a change of its book is checked whatever it costs: at the default pace, twelve seconds."""
+MOST_CHECKS = 6
+"""Books checked in one look at most, or every event would wait: a quarter of a millisecond.  At eight looks a second all 200
+assets of a connection have their turn in four seconds."""
+
+LONGEST_TURN = 30
+"""Looks at an asset after which a change of its book is checked whatever it costs: at the default pace, half a minute."""
 
 
 class Findings(msgspec.Struct):
@@ -94,7 +98,7 @@ class Inspector:
             else:
                 stream.unchecked_looks += 1
                 waiting.append((stream.unchecked_looks, key, stream))
-        most = max(LEAST_CHECKS, int((frames - self._frames) * CHECKS_PER_FRAME))
+        most = min(max(LEAST_CHECKS, int((frames - self._frames) * CHECKS_PER_FRAME)), MOST_CHECKS)
         self._frames = frames
         if len(waiting) > most:
             waiting.sort(key=itemgetter(0), reverse=True)

@@ -236,15 +236,6 @@ class StreamInfo(msgspec.Struct):
     """The families of events that it records."""
 
 
-class Delay(msgspec.Struct):
-    """How long events took, summed up since the gateway started; two looks tell the mean in between."""
-
-    events: int
-    """How many were looked at: a sample, a thousand a second at most."""
-    sum_s: float
-    """Seconds that these took together."""
-
-
 class StatusReply(msgspec.Struct):
     """How the gateway is doing."""
 
@@ -298,8 +289,6 @@ class StatusReply(msgspec.Struct):
     """The record, as it was when it was last looked at, seconds ago."""
     quarantined: dict[str, str] = {}
     """Entries of the bucket of subscriptions that cannot be used and are left as they are: by id, what is wrong."""
-    delays: dict[str, Delay] = {}
-    """By feed, from the venue's clock to our socket; both clocks' errors are in it, and less than 0 counts as 0."""
 
 
 class ContractReply(msgspec.Struct):

@@ -128,9 +128,9 @@ class Session(Actions):
                 publications += self._begin(key, stream, event, time)
             publications.append(stream.publish(event, time, connection))
             has_data = True
-            if key in taps and key in streams:
+            if taps and key in taps and key in streams:
                 self._signals.append(Tapped((key,), event))
-            if isinstance(stream, AssetStream) and (doubt := stream.absorb(event)) is not None:
+            if (doubt := stream.absorb(event)) is not None:
                 publications += self.resync([key], doubt.reason, now, time, doubt.detail)
         if has_data:
             watch.has_data, watch.data_at = True, now

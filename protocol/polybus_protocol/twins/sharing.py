@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from ..books.asset_stream import AssetStream, Doubt
+from ..books.asset_stream import AssetStream
 from ..events import Event, MarketEvent
-from ..stream import Publication, Stream
+from ..stream import Doubt, Publication, Stream
 from .pair import Care
 from .twin import Verdict
 

@@ -77,10 +77,9 @@ def _feeds(feeds: list[FeedVitals]) -> RenderableType:
         "connections",
         "live",
         "frames/s",
-        "late",
         "last data",
         "errors",
-        numbers=("live", "frames/s", "late", "errors"),
+        numbers=("live", "frames/s", "errors"),
     )
     for feed in feeds:
         states = [Text.assemble(f"{count} ", state(word)) for word, count in feed.states.items()]
@@ -89,7 +88,6 @@ def _feeds(feeds: list[FeedVitals]) -> RenderableType:
             Text(", ").join(states),
             Text(f"{feed.live:,}/{feed.wanted:,}", style="green" if feed.live == feed.wanted else "yellow"),
             rate(feed.frames_per_s),
-            "-" if feed.late_s is None else f"{feed.late_s * 1e3:,.0f} ms",
             "never" if feed.silent_s is None else f"{duration(feed.silent_s)} ago",
             f"{feed.errors:,}",
         )
