@@ -35,8 +35,8 @@ SEED = int(os.environ.get("POLYBUS_CHAOS_SEED") or 1)
 WITHIN_S = 60.0
 """Seconds in which a run is over: nothing may hang."""
 
-SMALL = 2_048
-"""Bytes that all events but books fit in."""
+SMALL = 1_400
+"""Bytes that no book of the simulator fits in, and nearly all else does."""
 
 NAMES = ("POLYBUS_MARKET", "POLYBUS_USER")
 

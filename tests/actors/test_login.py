@@ -280,3 +280,23 @@ async def test_publishing_before_the_loss_is_noticed(nats: NatsServer) -> None:
         await client.publish("somewhere", b"something")
     finally:
         await dismiss(client, 1)
+
+
+async def test_last_words_that_cannot_be_said(nats: NatsServer) -> None:
+    """The server hangs up on us while there is something to write: whoever waits for the end is told all the same."""
+    client, closed = new_client(settings(nats.url)), anyio.Event()
+
+    async def told() -> None:
+        closed.set()
+
+    with anyio.fail_after(10):
+        await client.connect(closed_cb=told, **options(settings(nats.url)))
+        writer = writer_of(client)
+        assert writer is not None
+        # As when the server says that it does not let us in any more, and the kernel that it is gone.
+        writer.transport.abort()
+        await anyio.lowlevel.checkpoint()
+        client._pending, client._pending_data_size = [b"PING\r\n"], 6
+        await client._process_err("'User Authentication Revoked'")
+        await closed.wait()
+    assert client.is_closed

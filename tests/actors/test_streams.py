@@ -321,15 +321,18 @@ async def test_a_durable_consumer_goes_on_where_it_was(nats: NatsServer) -> None
         async with recording(nats) as record:
             record.says(record.trades, 10)
             await record.stored(10)
-            found: list[list[int]] = []
-            for count in (4, 7):
+            found: list[set[int]] = []
+            for wanted in (4, 7):
+                found.append(set())
                 async with replay(
                     record.client, f"{PREFIX}.market.>", start=first(), durable="desk"
                 ) as events:
-                    found.append([(await anext(events)).sequence for _ in range(count)])
+                    # A server of 2.9 may deliver twice what was given back.
+                    while len(found[-1]) < wanted:
+                        found[-1].add((await anext(events)).sequence)
                     await record.client.flush()
             # What was fetched and not done is given back at once; the server keeps no order in what it delivers again.
-            assert [sorted(sequences) for sequences in found] == [[1, 2, 3, 4], [4, 5, 6, 7, 8, 9, 10]]
+            assert found == [{1, 2, 3, 4}, {4, 5, 6, 7, 8, 9, 10}]
 
 
 async def test_the_last_of_each(nats: NatsServer) -> None:

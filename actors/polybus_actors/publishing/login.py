@@ -141,6 +141,16 @@ class _Client(Client):
             return done
         return await super()._flush_pending(force_flush)
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - nats-py's own
+        try:
+            await super()._close(status, do_cbs)
+        except (AttributeError, OSError):
+            # nats-py writes its last words also where the server has hung up, which raises before anybody is told that
+            # this client is closed: the bus would wait for ever.  So once more, without last words.
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
+
     def _connect_command(self) -> bytes:
         # nats-py calls this for each connection after TLS, if there is any, and before anything of ours is sent.
         settings = self._settings
