@@ -91,7 +91,7 @@ booksoak: setup  ## books under faults: none is believed that is not the venue's
 loadsoak: setup  ## 5,000 frames a second under faults: nothing rises, be it memory, latency or tasks
 	@$(BIN)/python -m bench soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json)
 
-chaos: setup  ## NATS killed, frozen, wiped, cut, full and so on: an account of every event
+chaos: setup  ## NATS or the gateway killed, stopped, cut, full and so on: an account of every event
 	@POLYBUS_CHAOS_SECONDS=$(or $(SECONDS),60) POLYBUS_CHAOS_SEED=$(SEED) $(BIN)/pytest --quiet tests/actors/test_chaos.py -k again
 
 faults: setup  ## each fault, until `polybus top` says what docs/faults.md says
