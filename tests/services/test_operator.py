@@ -12,7 +12,7 @@ import pytest
 from polybus_services.vitals import ALERTS
 
 from ..support.monitoring import ROOT, panels, rules
-from ..support.operator import ALL, watch
+from ..support.new_operator import ALL, watch
 
 WITHIN_S = 60.0
 """In which the cause is to be found."""
