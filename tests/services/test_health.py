@@ -16,7 +16,7 @@ from polybus_services.config import HttpConfig
 from polybus_services.health import CLIENTS, CannotListen, Health
 from polybus_services.pulse import BEAT_S, Pulse
 
-from ..support.http import get
+from ..support.http_get import get
 from ..support.rig import Rig, rigged
 
 pytestmark = [

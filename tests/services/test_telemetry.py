@@ -34,7 +34,7 @@ from polybus_services.telemetry.prometheus import prometheus_name
 from polybus_services.telemetry.tracing import TraceIds, Tracing
 
 from ..support.consumer import consuming
-from ..support.http import get
+from ..support.http_get import get
 from ..support.monitoring import missing
 from ..support.rig import Rig, rigged
 from .terminal import polybus, running
