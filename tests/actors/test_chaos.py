@@ -348,8 +348,8 @@ async def test_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str
             folder.mkdir()
             try:
                 account = await run(name, folder)
-            except TimeoutError:
-                account = Account(faults=[f"it hangs: not over within {WITHIN_S:g} s"])
+            except TimeoutError as error:
+                account = Account(faults=[f"it hangs: {str(error) or f'not over within {WITHIN_S:g} s'}"])
             accounts.setdefault(name, []).append(account)
     with capsys.disabled():
         print("", f"{find_nats_server()}, seed {SEED}", *table(accounts), *notes, sep="\n")

@@ -45,6 +45,9 @@ VENUE = SimulatorOptions(
 LOOK_S = 0.0013
 """Seconds between two looks whether all is well."""
 
+WELL_WITHIN_S = 60.0
+"""Seconds in which all must be well again: the slowest fault, a leader's loss, takes a tenth of that."""
+
 STORED_WITHIN_S = 10.0
 """Seconds in which what is handed over is stored, or in a gap: without trouble it takes milliseconds."""
 
@@ -116,14 +119,19 @@ class Chaos:
 
     # --- the account -------------------------------------------------------------------------------
 
-    def is_well(self) -> bool:
-        """Whether everything is out, every asset is live, and every stream stores."""
-        return (
-            self.bus.is_connected
-            and not len(self.gateway.outbox)
-            and all(one.reason is None and not one.missed for one in self.recordings)
-            and all(stream.live for pool in self.gateway.pools for stream in pool.asset_streams())
-        )
+    def ailing(self) -> list[str]:
+        """What is not well; nothing once everything is out, every asset is live, and every stream stores."""
+        ailing = [] if self.bus.is_connected else ["NATS is away"]
+        if waiting := len(self.gateway.outbox):
+            ailing.append(f"{waiting} events wait")
+        ailing += [
+            f"{one.family} lacks {one.missed} events: {one.reason}"
+            for one in self.recordings
+            if one.reason is not None or one.missed
+        ]
+        for pool in self.gateway.pools:
+            ailing += [f"{s.asset} is {s.trust.value}" for s in pool.asset_streams() if not s.live]
+        return ailing
 
     @property
     def recordings(self) -> list[Recording]:
@@ -131,10 +139,18 @@ class Chaos:
         return [self.gateway.recordings[family] for family in FAMILIES]
 
     async def until_well(self, times: int = 1) -> None:
-        """Wait until `is_well`, and each stream has acknowledged so many times from now on; the venue goes on."""
+        """Wait until nothing ails, and each stream has acknowledged so many times from now on; the venue goes on.
+
+        Raises:
+            TimeoutError: something ails for long; the text says what.
+        """
         await self.goes_on()
         least = [(one, one.acks + times) for one in self.recordings]
-        while not self.is_well() or any(one.acks < acks for one, acks in least):
+        end = anyio.current_time() + WELL_WITHIN_S
+        while (ailing := self.ailing()) or any(one.acks < acks for one, acks in least):
+            if anyio.current_time() > end:
+                acks = [f"{one.family} has {one.acks} acks of {acks}" for one, acks in least]
+                raise TimeoutError(f"not well within {WELL_WITHIN_S:g} s: {'; '.join(ailing + acks)}")
             await a_moment()
 
     async def read_record(self) -> Heard:
