@@ -24,6 +24,9 @@ type Fact = dict[str, Any]
 
 E18 = Decimal(10) ** 18
 
+PING_INTERVAL_S = 60.0
+"""Seconds between two pings to RTDS, which forgets a client after six minutes."""
+
 
 class Witness:
     """A client of one feed."""
@@ -38,9 +41,13 @@ class Witness:
     async def listen(self) -> None:
         """Take in what comes until cancelled, or the venue would think us slow."""
         self._is_listening = True
-        texts, looked_at = self._client.texts, 0
+        texts, looked_at, ping_at = self._client.texts, 0, 0.0
         while not self._client.cut:
             await self._client.receive()
+            if self._feed == "rtds" and (now := anyio.current_time()) >= ping_at:
+                # Who says nothing for minutes is told nothing more, for good.
+                await self._client.say("PING")
+                ping_at = now + PING_INTERVAL_S
             # The sports server asks who is still there, and hangs up on who is not.  Only what is new is looked at:
             # in a long soak there is much of it.
             for _ in range(texts[looked_at:].count("ping")):
