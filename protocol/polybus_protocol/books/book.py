@@ -77,9 +77,12 @@ class Side:
         Raises:
             BadLevel: one of them cannot be read.
         """
-        self.keys, self.texts = [], {}
+        texts: dict[int, str] = {}
         for level in levels:
-            self.put(level.price, level.size)
+            key, head = _known.get(level.price) or _learn(level.price)
+            if _is_some(level.size):
+                texts[key] = f'{head}{level.size}"}}'
+        self.texts, self.keys = texts, sorted(texts)
 
     def put(self, price: str, size: str) -> None:
         """A level's new total; zero removes it.
@@ -88,12 +91,8 @@ class Side:
             BadLevel: the price or the size cannot be read.
         """
         key, head = _known.get(price) or _learn(price)
-        # Digits, at most one point: half as long as a regular expression takes, on the hot path.
-        digits = size.replace(".", "", 1)
-        if not (digits.isdecimal() and digits.isascii()):
-            raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
         texts = self.texts
-        if size[0] > "0" or digits.strip("0"):
+        if _is_some(size):
             if key not in texts:
                 insort(self.keys, key)
             texts[key] = f'{head}{size}"}}'
@@ -312,6 +311,15 @@ class OrderBook:
             return True
         key, _ = _known.get(best_ask) or _learn(best_ask)
         return key == (asks[0] if asks else 10**BILLIONTH)
+
+
+def _is_some(size: str) -> bool:
+    """Whether a size is more than nothing."""
+    # Digits, at most one point: half as long as a regular expression takes, on the hot path.
+    digits = size.replace(".", "", 1)
+    if not (digits.isdecimal() and digits.isascii()):
+        raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
+    return size[0] > "0" or digits.strip("0") != ""
 
 
 def _plain(size: str) -> str:
