@@ -206,8 +206,7 @@ FAULTS: dict[str, Callable[[Chaos], Awaitable[None]]] = {
 }
 
 ONLY_LONG = {"disk full", "leader killed", "max_payload lowered"}
-"""One needs root, for a disk of its own, one a cluster; and the last one in some fifty runs does not come to an end, which
-is not understood: NATS had given the new client another limit than it was told, or the simulator did not answer."""
+"""One needs root, for a disk of its own, one a cluster; and the last one has losses that go on for as long as it lasts."""
 
 
 async def gateway_killed(gateway: Lives) -> None:

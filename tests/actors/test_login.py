@@ -1,5 +1,6 @@
 """How a NATS client is opened: TLS that nobody talks us out of, credentials that are looked at before each use."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -280,6 +281,21 @@ async def test_publishing_before_the_loss_is_noticed(nats: NatsServer) -> None:
         await client.publish("somewhere", b"something")
     finally:
         await dismiss(client, 1)
+
+
+async def test_a_lost_connection_leaves_no_trace(nats: NatsServer) -> None:
+    """What is written to it waits for nothing: its file descriptor is soon another socket's."""
+    where = settings(nats.url)
+    client = new_client(where)
+    await client.connect(**options(where))
+    writer = writer_of(client)
+    assert writer is not None
+    assert client._transport is not None
+    number = writer.get_extra_info("socket").fileno()
+    writer.transport.abort()
+    client._transport.writelines([b"PING\r\n"])
+    assert number not in asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
+    await dismiss(client, 1)
 
 
 async def test_last_words_that_cannot_be_said(nats: NatsServer) -> None:

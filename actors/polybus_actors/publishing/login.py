@@ -123,7 +123,16 @@ class _Client(Client):
         """Made anew for each connection, so that a renewed certificate is taken up."""
         return tls_context(self._settings)
 
+    def _write_while_open(self, payload: list[bytes]) -> None:
+        # On CPython 3.12.1 and others `writelines` to a connection that is lost waits for its file descriptor to take
+        # more.  That is closed a moment later, and the next socket with its number is never said to be connected: the
+        # selector believes that it waits for it already.
+        if (writer := writer_of(self)) is not None and not writer.transport.is_closing():
+            writer.writelines(payload)
+
     async def _process_connect_init(self) -> None:
+        if writer_of(self) is not None:
+            self._transport.writelines = self._write_while_open  # type: ignore[method-assign,union-attr]
         try:
             await super()._process_connect_init()
         except BaseException:
