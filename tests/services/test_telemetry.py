@@ -133,7 +133,8 @@ async def test_a_scrape() -> None:
                 )
 
             status = await rig.consumer.ask("status")
-            assert value("polybus_nats_published_total") == status["nats"]["published"]
+            # Last books go out meanwhile.
+            assert 0 < value("polybus_nats_published_total") <= status["nats"]["published"]
             assert value("polybus_events_total") == sum(status["events_by_type"].values())
             assert value("polybus_events_total", feed="market", type="book") >= len(rig.assets)
             assert value("polybus_connections", feed="market", state="live") == 1
