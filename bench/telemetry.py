@@ -6,16 +6,15 @@ With it means with all of it: `/metrics` is scraped, metrics and spans go out ov
 import contextlib
 import http.server
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, override
 
 import anyio
 import anyio.to_thread
+import httpx
 import msgspec
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -94,8 +93,7 @@ class _Turn(msgspec.Struct):
 
 async def _turn(frames: Path, replay: Replay, rate: int, seconds: float, *, on: bool) -> _Turn:
     """One turn at a pace, after some scrapes of a gateway that has nothing else to do."""
-    turn, port = _Turn(), _free_port()
-    settings = f"[http]\nport = {port}\n" if on else ""
+    turn, settings = _Turn(), "[http]\nport = 0\n" if on else ""
     async with ready(frames) as bench:
         listener = Listener(bench.nats)
         try:
@@ -112,9 +110,9 @@ async def _turn(frames: Path, replay: Replay, rate: int, seconds: float, *, on: 
                     anyio.create_task_group() as tasks,
                 ):
                     await mark(bench, listener)
-                    if on:
-                        turn.scrape_ms = await _scrapes(subject.pid, port)
-                        tasks.start_soon(_scrape_on, port)
+                    if subject.metrics is not None:
+                        turn.scrape_ms = await _scrapes(subject.pid, subject.metrics)
+                        tasks.start_soon(_scrape_on, subject.metrics)
                     before = machine.processor_ns(subject.pid), machine.other_threads_ns(subject.pid)
                     pumped = await bench.pump.ask(
                         first=0, last=int(rate * seconds), rate=rate, times=str(bench.scratch / "times")
@@ -133,30 +131,21 @@ async def _turn(frames: Path, replay: Replay, rate: int, seconds: float, *, on: 
     return turn
 
 
-async def _scrapes(pid: int, port: int) -> float:
+async def _scrapes(pid: int, metrics: str) -> float:
     """Milliseconds of processor time for a scrape."""
     before = machine.processor_ns(pid)
     for _ in range(SCRAPES):
-        await anyio.to_thread.run_sync(_scrape, port)
+        await anyio.to_thread.run_sync(_scrape, metrics)
     return (machine.processor_ns(pid) - before) / 1e6 / SCRAPES
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def _scrape(metrics: str) -> None:
+    assert "polybus_events_total" in httpx.get(metrics, timeout=10).text
 
 
-def _scrape(port: int) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/metrics")
-    assert b"polybus_events_total" in connection.getresponse().read()
-    connection.close()
-
-
-async def _scrape_on(port: int) -> None:
+async def _scrape_on(metrics: str) -> None:
     while True:
-        await anyio.to_thread.run_sync(_scrape, port)
+        await anyio.to_thread.run_sync(_scrape, metrics)
         await anyio.sleep(EVERY_S)
 
 

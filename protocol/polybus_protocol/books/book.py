@@ -26,6 +26,7 @@ _known: dict[str, tuple[int, str]] = {}
 """Price as spelled -> `price_key`, and how the text of a level at that price begins."""
 
 _read_levels = msgspec.json.Decoder(list[Level]).decode
+_read_level = msgspec.json.Decoder(Level).decode
 
 
 class BadLevel(ValueError):
@@ -108,18 +109,9 @@ class Side:
         """The levels from the lowest price up, or from the highest down."""
         return _read_levels(f"[{self.text(falling=falling)}]")
 
-    @property
-    def highest(self) -> Level | None:
-        """The level with the highest price; None if there are none."""
-        return self._level(-1)
-
-    @property
-    def lowest(self) -> Level | None:
-        """The level with the lowest price; None if there are none."""
-        return self._level(0)
-
-    def _level(self, at: int) -> Level | None:
-        return _read_levels(f"[{self.texts[self.keys[at]]}]")[0] if self.keys else None
+    def level(self, at: int) -> Level | None:
+        """One level: 0 is that with the lowest price, -1 that with the highest; None if there are none."""
+        return _read_level(self.texts[self.keys[at]]) if self.keys else None
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -140,8 +132,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
             after = Side()
             after.replace(levels)
             for key in before.keys() | after.texts.keys():
-                if (was := before.get(key)) != (text := after.texts.get(key)):
-                    yield _read_levels(f"[{text or was}]")[0].price
+                if before.get(key) != (text := after.texts.get(key)):
+                    yield _read_level(text or before[key]).price
                     yield f"{10**BILLIONTH - key:0{BILLIONTH + 1}d}"[:-BILLIONTH] + (
                         f".{10**BILLIONTH - key:0{BILLIONTH}d}".rstrip("0")
                     )
@@ -261,12 +253,12 @@ class OrderBook:
     @property
     def best_bid(self) -> Level | None:
         """The highest bid."""
-        return self.bid_side.highest
+        return self.bid_side.level(-1)
 
     @property
     def best_ask(self) -> Level | None:
         """The lowest ask."""
-        return self.ask_side.lowest
+        return self.ask_side.level(0)
 
     @property
     def is_crossed(self) -> bool:

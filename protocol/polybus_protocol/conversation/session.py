@@ -254,16 +254,17 @@ class Session(Actions):
         if isinstance(aside, Upstream):
             return self._heed_count(aside, time)
         if isinstance(aside, Reply):
-            if aside.meaning is Meaning.ADMITTED:
-                return self._on(Input.ADMITTED, now, time)
-            if aside.meaning is Meaning.REJECTED:
-                reason = f"the venue does not accept the credentials ({aside.code}): check the account"
-                return self._on(Input.REJECTED, reason, Verdict.NEVER, time)
-            if aside.meaning is Meaning.REFUSED:
-                reason = f"the venue declined: {aside.code or 'it does not say why'}"
-                self._signals.append(Declined(self._dialect.asked_by(aside), reason))
-            if aside.op == "subscribed":
-                return self._heed_renewal(self._dialect.asked_by(aside), time)
+            match aside.meaning:
+                case Meaning.ADMITTED:
+                    return self._on(Input.ADMITTED, now, time)
+                case Meaning.REJECTED:
+                    reason = f"the venue does not accept the credentials ({aside.code}): check the account"
+                    return self._on(Input.REJECTED, reason, Verdict.NEVER, time)
+                case Meaning.REFUSED:
+                    reason = f"the venue declined: {aside.code or 'it does not say why'}"
+                    self._signals.append(Declined(self._dialect.asked_by(aside), reason))
+                case Meaning.NOTED:
+                    return self._heed_renewal(self._dialect.asked_by(aside), time)
         return []
 
     def _heed_renewal(self, keys: Iterable[str], time: int) -> list[Publication]:
