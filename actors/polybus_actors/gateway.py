@@ -189,7 +189,12 @@ class Gateway:
                     tasks.start_soon(pool.drain)
             await self.control.drain(budget / 4)
             if not await self.bus.flush(budget / 3):
-                logger.warning("NATS did not confirm all events in time; %d are still here", len(self.outbox))
+                logger.error(
+                    "NATS did not confirm all events in time; %d are lost with this process, "
+                    "%d of them of families that are never given up else",
+                    len(self.outbox),
+                    self.outbox.kept,
+                )
 
     async def _lost(self, streams: list[Stream]) -> None:
         for pool in self.pools:

@@ -44,6 +44,17 @@ The last token is the event's type; for `control` it is the verb, for `unknown` 
 is said on `gap`.
 """
 
+BRINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "market": ("market",),
+        "user": ("user",),
+        "rtds": ("activity", "comments", "price"),
+        "polybolt": ("price",),
+        "sports": ("sports",),
+    }
+)
+"""The families of a feed's events."""
+
 
 WITHOUT_GAPS = frozenset({"books", "control", "system", "unknown"})
 """The families whose streams announce no gap: they carry no data of the venue's, or repeat what others carry."""

@@ -183,7 +183,9 @@ class Chart:
             hints=[],
         )
         grows = nats.backlog > max(BACKLOG, before.reply.nats.backlog)
-        vitals.hints = list(_hints(vitals, reply, _with_reasons(unsteady, self._reasons), grows=grows))
+        vitals.hints = list(
+            _hints(vitals, reply, time_ns, _with_reasons(unsteady, self._reasons), grows=grows)
+        )
         return vitals
 
 
@@ -246,7 +248,7 @@ def _counts(reply: StatusReply) -> dict[str, int]:
     }
 
 
-def _hints(vitals: Vitals, reply: StatusReply, unsteady: str, *, grows: bool) -> Iterator[Hint]:
+def _hints(vitals: Vitals, reply: StatusReply, time_ns: int, unsteady: str, *, grows: bool) -> Iterator[Hint]:
     """What wants to be looked at, what is worst first."""
     if not vitals.nats_connected:
         yield Hint("NatsDisconnected", "NATS cannot be written to")
@@ -258,6 +260,12 @@ def _hints(vitals: Vitals, reply: StatusReply, unsteady: str, *, grows: bool) ->
     yield from _trust_hints(vitals.trust)
     if grows:
         yield Hint("BacklogFilling", f"{vitals.backlog:,} events wait for NATS, and they become more")
+    if (since := reply.nats.held_since) is not None:
+        held_s = max(time_ns - since, 0) / 1e9
+        yield Hint(
+            "FeedsHeldBack",
+            f"feeds of accounts are not read, for {held_s:.0f} s: their events fill the backlog",
+        )
     for name, count in vitals.rose.items():
         if count <= TOLERATED.get(name, 0):
             continue
@@ -289,6 +297,6 @@ def _trust_hints(trust: Mapping[str, int]) -> Iterator[Hint]:
 
 ALERTS: Sequence[str] = (
     *("NatsDisconnected", "ConnectionRefused", "FeedSilent", "KeysNotLive", "AssetsFrozen", "AssetsSuspect"),
-    *("BacklogFilling", *(alert for alert, _ in _RISING.values()), "RecordAway"),
+    *("BacklogFilling", "FeedsHeldBack", *(alert for alert, _ in _RISING.values()), "RecordAway"),
 )
 """All that a hint may be named after."""

@@ -60,6 +60,17 @@ async def killed_and_away(chaos: Chaos) -> None:
     await chaos.server.restart()
 
 
+async def held_back(chaos: Chaos) -> None:
+    """SIGKILL, and events of accounts fill the whole backlog: they are not read any more until the server is back."""
+    outbox = chaos.gateway.outbox
+    chaos.server.kill()
+    while not outbox.brake.is_on:
+        await chaos.says(50)
+    await chaos.says(500)
+    assert outbox.kept < 2 * chaos.gateway.settings.backlog_messages
+    await chaos.server.restart()
+
+
 async def restarted(chaos: Chaos) -> None:
     """SIGTERM and a restart."""
     await chaos.server.restart()
@@ -190,6 +201,7 @@ async def disk_full(chaos: Chaos) -> None:
 FAULTS: dict[str, Callable[[Chaos], Awaitable[None]]] = {
     "killed": killed,
     "killed, and a backlog": killed_and_away,
+    "backlog full": held_back,
     "restarted": restarted,
     "frozen": frozen,
     "paused": paused,
@@ -263,11 +275,12 @@ async def run_gateway(folder: Path, *names: str) -> Account:
 
 async def run(name: str, folder: Path) -> Account:
     """One fault, from a healthy start to a healthy end."""
+    settings = {"backlog_messages": 200} if name == "backlog full" else {}
     if name in OF_THE_GATEWAY:
         return await run_gateway(folder, name)
     nodes = 3 if name == "leader killed" else 1
     with small_disk(folder / "0") if name == "disk full" else nullcontext(), anyio.fail_after(WITHIN_S):
-        async with chaos(folder, nodes=nodes, proxied=name == "line cut") as subject:
+        async with chaos(folder, nodes=nodes, proxied=name == "line cut", **settings) as subject:
             await subject.until_well()
             await FAULTS[name](subject)
             over_at = anyio.current_time()

@@ -11,7 +11,7 @@ from polybus_actors.publishing.delivery import ASK_INTERVAL_S, MOST_ASKED, Sampl
 from polybus_actors.publishing.lane import SAME_S, Acked, Shipment
 from polybus_actors.publishing.losses import Losses
 from polybus_actors.publishing.outbox import Outbox
-from polybus_protocol.events import Gap, LastTradePrice, decode_event
+from polybus_protocol.events import LastTradePrice
 from polybus_protocol.stream import Publication, Stream
 
 TIMEOUT_S = 2.0
@@ -246,8 +246,8 @@ def test_silence_repeats_one_only() -> None:
     assert (one.duplicates, one.repeated) == (1, 3)
 
 
-def test_user_events_are_the_last_to_be_given_up() -> None:
-    """A full outbox lets go of all others first; if it must, of these too, and says so."""
+def test_user_events_are_never_given_up() -> None:
+    """A full outbox lets go of all others; of these it keeps what it has, and the brake is on until half is free."""
     one = lane()
     outbox = Outbox(5, 10**9, lanes={"user": one})
     kept, others = Stream("user", "user", ("a", "0x1")), stream_of()
@@ -255,13 +255,16 @@ def test_user_events_are_the_last_to_be_given_up() -> None:
     outbox.put(publications(others, 20))
     assert (len(one), outbox.dropped) == (3, 18)
     assert [stream.family for stream in outbox.losers()] == ["market"]
+    assert outbox.brake.times == 0
     outbox.put([kept.publish(trade(n), 1, None) for n in range(3, 10)])
-    assert (len(one), outbox.dropped) == (5, 25)
+    assert (len(one), outbox.dropped, outbox.brake.times) == (10, 20, 1)
+    assert [stream.family for stream in outbox.losers()] == ["market"]
     outbox.take(10)
-    gap, *rest = [shipment.publication for shipment in one.due()]
-    decoded = decode_event(gap.payload)
-    assert isinstance(decoded, Gap)
-    assert (decoded.lost, decoded.seq, [publication.seq for publication in rest]) == (5, 5, [6, 7, 8, 9, 10])
+    for place, shipment in enumerate(one.due(), 1):
+        assert (shipment.publication.seq, outbox.brake.is_on) == (place, place <= 8)
+        one.hear(shipment.number, ack(place))
+        outbox.take(10)
+    assert outbox.brake.times == 1
 
 
 class Lane(RuleBasedStateMachine):

@@ -144,6 +144,7 @@ MARKET = "connections.0"
         ([put("trust", {"live": 99, "frozen": 1})], "AssetsFrozen", "1 assets"),
         ([put("trust", {"live": 9, "suspect": 1})], "AssetsSuspect", "1 assets"),
         ([put("nats.backlog", 5000)], "BacklogFilling", "5,000 events"),
+        ([put("nats.held_since", 60 * S)], "FeedsHeldBack", "for 42 s"),
         ([put("nats.dropped", 7)], "EventsDropped", "in the last minute 7 events were given up"),
         ([put("nats.denied", 1)], "PublishDenied", "1 publishes"),
         ([put("nats.uncertain", 1)], "EventsUncertain", "1 events"),

@@ -243,6 +243,8 @@ class Verbs:
                 denied=bus.denied,
                 unrecorded=outbox.unrecorded,
                 reconnects=bus.reconnects,
+                held=outbox.brake.times,
+                held_since=outbox.brake.since,
             ),
             streams=stream_infos(self._streams),
             quarantined=dict(self._store.quarantined),

@@ -62,7 +62,10 @@ class Bulletins:
         while True:
             await anyio.sleep(INTERVAL_S)
             self.roll_up()
-            if self._books_per_s:
+            # Where last books are never given up, one that cannot be said now is said later, as it is then.
+            if self._books_per_s and not (
+                self._outbox.brake.is_on and self._outbox.brake.concerns(["books"])
+            ):
                 await self._tell_books()
 
     def roll_up(self) -> None:

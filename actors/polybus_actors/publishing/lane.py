@@ -120,14 +120,6 @@ class Acked(Recording):
         self.bytes = sum(len(one.publication.payload) for one in self._under_way.values())
         return drained
 
-    def give_up(self) -> Publication | None:
-        """Take the oldest event out that is not under way; None if there is none."""
-        if not (waiting := self._again or self._fresh):
-            return None
-        publication = waiting.popleft().publication
-        self.bytes -= len(publication.payload)
-        return publication
-
     @override
     def hand(self, publication: Publication, now: float) -> int:
         self._missed.add(publication, UNRECORDED)

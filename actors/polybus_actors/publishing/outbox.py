@@ -1,10 +1,10 @@
 """What is on its way to NATS: a bounded backlog that never loses anything silently.
 
 When it is full, the oldest events go: market data that is seconds old is worth less than what comes
-after it.  Events of families that are delivered `acked`, those of accounts, stay until there is nothing else
-left to give up.  What is lost is remembered per stream, and the next `take` begins with a gap for each, so that
-the record of a loss stands where the lost events would have stood: since it is always the oldest that
-go, everything still queued is younger.
+after it.  Events of families that are delivered `acked`, those of accounts, are never given up: where they alone
+fill it, the `brake` keeps more of them from being read.  What is lost is remembered per stream, and the next `take`
+begins with a gap for each, so that the record of a loss stands where the lost events would have stood: since it is
+always the oldest that go, everything still queued is younger.
 """
 
 import time
@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from polybus_protocol.stream import Publication, Stream
 
+from .brake import Brake
 from .lane import Acked
 from .losses import Losses
 
@@ -42,6 +43,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._clock = clock
         self._lanes = lanes
+        self.brake = Brake(lanes, max_messages, max_bytes, clock)
         self._queue: deque[Publication] = deque()
         self._bytes = 0
         self._losses = Losses()
@@ -55,7 +57,12 @@ class Outbox:
         """Called after each `put`."""
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._losses) + sum(map(len, self._lanes.values()))
+        return len(self._queue) + len(self._losses) + self.kept
+
+    @property
+    def kept(self) -> int:
+        """Events that wait and are never given up; only the end of the process can."""
+        return sum(map(len, self._lanes.values()))
 
     @property
     def has_some(self) -> bool:
@@ -67,10 +74,11 @@ class Outbox:
     @property
     def utilization(self) -> float:
         """How full it is, 0 to 1: by messages or by bytes, whichever is more."""
-        return max(len(self._queue) / self._max_messages, self._bytes / self._max_bytes)
+        messages, size = self._load()
+        return max(messages / self._max_messages, size / self._max_bytes)
 
     def put(self, publications: list[Publication]) -> None:
-        """Add publications at the end, giving up the oldest where there is no room."""
+        """Add publications at the end, giving up the oldest where there is no room, though none that waits in a lane."""
         if not publications:
             return
         lanes, wait, size = self._lanes, self._queue.append, 0
@@ -81,9 +89,13 @@ class Outbox:
                 wait(publication)
                 size += len(publication.payload)
         self._bytes += size
-        while self._is_overfull() and (oldest := self._oldest()) is not None:
+        while self._queue and self._is_overfull():
+            oldest = self._queue.popleft()
+            self._bytes -= len(oldest.payload)
             self.dropped += 1
             self._losses.add(oldest, OVERFLOW)
+        if lanes:
+            self.brake.look()
         self.on_put()
 
     def take(self, limit: int) -> list[Publication]:
@@ -105,6 +117,8 @@ class Outbox:
         for lane in self._lanes.values():
             if not lane.is_there:
                 taken += lane.drain()
+        if self.brake.is_on:
+            self.brake.look()
         queue = self._queue
         if len(queue) <= limit:
             taken += queue
@@ -121,14 +135,14 @@ class Outbox:
         """Return what was taken and could not be published, to the front.
 
         What is older than a loss of its stream that happened meanwhile is lost with it: its gap goes out
-        first, and nothing may follow that comes before it.
+        first, and nothing may follow that comes before it, but what is never given up.
         """
         for publication in reversed(publications):
-            if self._losses.covers(publication):
+            if (lane := self._lanes.get(publication.stream.family)) is not None:
+                lane.put_first(publication)
+            elif self._losses.covers(publication):
                 self.dropped += 1
                 self._losses.add(publication, OVERFLOW)
-            elif (lane := self._lanes.get(publication.stream.family)) is not None:
-                lane.put_first(publication)
             else:
                 self._queue.appendleft(publication)
                 self._bytes += len(publication.payload)
@@ -149,19 +163,16 @@ class Outbox:
         return self._losses.streams()
 
     def _is_overfull(self) -> bool:
+        messages, size = self._load()
+        return messages > self._max_messages or size > self._max_bytes
+
+    def _load(self) -> tuple[int, int]:
+        """Messages, and payload bytes, that wait."""
         messages, size = len(self._queue), self._bytes
         for lane in self._lanes.values():
             messages += len(lane)
             size += lane.bytes
-        return messages > self._max_messages or size > self._max_bytes
-
-    def _oldest(self) -> Publication | None:
-        """Take out what is to be given up next; None when all that is left is under way."""
-        if self._queue:
-            oldest = self._queue.popleft()
-            self._bytes -= len(oldest.payload)
-            return oldest
-        return next((lost for lane in self._lanes.values() if (lost := lane.give_up()) is not None), None)
+        return messages, size
 
 
 def _nothing() -> None:

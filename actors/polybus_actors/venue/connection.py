@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
@@ -24,10 +24,12 @@ from polybus_protocol.events import Book
 from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.profile import FeedProfile
 from polybus_protocol.stream import Publication, Stream
+from polybus_protocol.subjects import BRINGS
 from polybus_protocol.websocket.backoff import Backoff, Verdict, close_reason, close_verdict
 from polybus_protocol.websocket.framing import Binary, PeerClosed, ProtocolBroken
 
 from ..mailbox import Mailbox
+from ..publishing.brake import HELD_BACK, Brake
 from ..publishing.outbox import Outbox
 from .orders import Carry, Doubt, Drop, Order, Retire, Stop
 from .pacer import DialPacer
@@ -133,6 +135,8 @@ class Connection:
         self._unsent: deque[bytes] = deque()
         self._has_unsent = anyio.Event()
         self._wire: Wire | None = None
+        self._brake = outbox.brake if outbox.brake.concerns(BRINGS[dialect.feed]) else None
+        """What holds it back where its events are never given up."""
 
     @property
     def tally(self) -> Tally:
@@ -206,6 +210,9 @@ class Connection:
 
     async def _live_once(self) -> None:
         """Dial, converse, and wait as long as the policy says."""
+        if self._brake is not None and self._brake.is_on:
+            # A socket that nobody reads would only be one more that the venue has to end.
+            await self._be_held(self._brake)
         self.incarnation += 1
         # Why the socket before it ended is why there is none now.
         self._enter(Phase.DIALING, self.reason)
@@ -262,7 +269,7 @@ class Connection:
         self._follow_up()
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, wire)
+                tasks.start_soon(self._write, wire, session)
                 tasks.start_soon(self._keep_time, session, tasks.cancel_scope)
                 await self._read(wire, session)
                 tasks.cancel_scope.cancel()
@@ -280,7 +287,7 @@ class Connection:
 
     async def _read(self, wire: Wire, session: Session) -> None:
         """The hot path: chunk, frames, decode, sequence, encode, outbox; no queue and no switch between."""
-        receive, put = wire.stream.receive, self._outbox.put
+        receive, put = self._receiver(wire, session), self._outbox.put
         chunk = wire.trailing
         while session.state is not State.CLOSED:
             now, received_time = anyio.current_time(), time.time_ns()
@@ -304,7 +311,28 @@ class Connection:
             except anyio.BrokenResourceError:
                 put(session.end("the connection broke (1006)", time.time_ns()))
 
-    async def _write(self, wire: Wire) -> None:
+    def _receiver(self, wire: Wire, session: Session) -> Callable[[int], Awaitable[bytes]]:
+        """What reads the socket; that of a feed whose events are never given up waits until there is room for more."""
+        receive, brake = wire.stream.receive, self._brake
+        if brake is None:
+            return receive
+
+        async def with_room(most_bytes: int) -> bytes:
+            if brake.is_on:
+                session.hold()
+                await self._be_held(brake)
+                session.go_on(anyio.current_time())
+            return await receive(most_bytes)
+
+        return with_room
+
+    async def _be_held(self, brake: Brake) -> None:
+        """Wait until the brake is off, and say so."""
+        reason, self.reason = self.reason, HELD_BACK
+        await brake.released()
+        self.reason = reason
+
+    async def _write(self, wire: Wire, session: Session) -> None:
         while True:
             await self._has_unsent.wait()
             self._has_unsent = anyio.Event()
@@ -318,6 +346,10 @@ class Connection:
                     # A peer that takes nothing in is noticed by the session's watchdogs, which cancel this.
                     await wire.stream.send(chunk)
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    if session.is_held:
+                        self._outbox.put(
+                            session.end("the venue hung up while it was held back", time.time_ns())
+                        )
                     return  # the reader is told as well, and says so
                 await anyio.sleep(self.profile.frame_interval_s)
 

@@ -192,6 +192,10 @@ class NatsInfo(msgspec.Struct):
     """How often the connection to NATS was made anew."""
     denied: int = 0
     """Publishes and subscriptions that our permissions on the server do not allow: nobody receives those."""
+    held: int = 0
+    """How often feeds whose events are never given up were held back, because there was no room for more of them."""
+    held_since: int | None = None
+    """Since when they are, in nanoseconds since the epoch; None while they are not."""
 
 
 class RecordingInfo(msgspec.Struct):

@@ -192,6 +192,19 @@ class Session(Actions):
             self.state, expects_data=self.cargo.expects_data, ask_at=self._waits.next_deadline()
         )
 
+    def hold(self) -> None:
+        """Nobody reads from here on: no silence counts, pings go on, and the caller says `go_on` some time."""
+        self._watch.is_held = True
+
+    def go_on(self, now: float) -> None:
+        """What comes is read again."""
+        self._watch.go_on(now)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody reads."""
+        return self._watch.is_held
+
     # --- what the caller should do -----------------------------------------------------------------
 
     def data_to_send(self) -> list[str]:

@@ -32,6 +32,8 @@ class Watch:
         """When the last data came."""
         self.has_data = False
         """Whether any data has come; only that resets the backoff."""
+        self.is_held = False
+        """Whether nobody reads what comes: a silence is ours, then, and tells nothing of the venue."""
         self._profile = profile
         self._has_books = has_books
         self._opened_at = self._ping_at = self._look_at = self._expecting_since = now
@@ -41,6 +43,12 @@ class Watch:
         """The first message is out."""
         self._opened_at = self._expecting_since = now
         self.pinged(now)
+        self.looked(now)
+
+    def go_on(self, now: float) -> None:
+        """What comes is read again: every patience begins anew."""
+        self.is_held = False
+        self._opened_at = self._expecting_since = now
         self.looked(now)
 
     def expects(self, now: float) -> None:
@@ -72,6 +80,8 @@ class Watch:
             ask_at: when something has to be asked for again.
         """
         profile = self._profile
+        if self.is_held:
+            return {Input.PING_DUE: self._ping_at} if state is State.OPEN else NOTHING_DUE
         if state is State.PROVING:
             return {Input.UNANSWERED: self._opened_at + profile.first_data_timeout_s}
         if state is not State.OPEN:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import click
 
 from polybus_protocol.feeds.prices import plain_symbol
-from polybus_protocol.subjects import FAMILIES, encode_token
+from polybus_protocol.subjects import BRINGS, FAMILIES, encode_token
 
 SEEN = tuple(family for family in FAMILIES if family != "control")
 """The families of subjects that carry events."""
@@ -15,8 +15,7 @@ SEEN = tuple(family for family in FAMILIES if family != "control")
 FEEDS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         **{family: (family,) for family in SEEN},
-        "rtds": ("activity", "comments", "price"),
-        "polybolt": ("price",),
+        **BRINGS,
     }
 )
 """Feeds and families by name, and the families of subjects that each means."""

@@ -329,6 +329,7 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         "reconnects": reply.reconnects,
         "actor restarts": reply.restarts,
         "backlog for NATS": nats.backlog,
+        "feeds held back": nats.held,
         "dropped before NATS": nats.dropped,
         "unconfirmed by NATS": nats.uncertain,
         "not recorded": nats.unrecorded,

@@ -265,6 +265,20 @@ METRICS: tuple[Metric, ...] = (
         one(lambda view: view.gateway.outbox.dropped),
     ),
     Metric(
+        "polybus.backlog.held",
+        GAUGE,
+        "1",
+        "1 while feeds whose events are never given up are held back, for want of room in the backlog, else 0",
+        flag(lambda view: view.gateway.outbox.brake.is_on),
+    ),
+    Metric(
+        "polybus.backlog.holds",
+        COUNTER,
+        "{hold}",
+        "Times they were held back",
+        one(lambda view: view.gateway.outbox.brake.times),
+    ),
+    Metric(
         "polybus.nats.connected",
         GAUGE,
         "1",
