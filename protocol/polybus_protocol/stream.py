@@ -36,6 +36,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     stream: "Stream"
     epoch: int
     seq: int
+    lost_by: str | None = None
+    """Why it counts as lost already, and is not to be counted again; None as a rule."""
 
 
 class Doubt(msgspec.Struct, frozen=True):

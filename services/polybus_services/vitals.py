@@ -36,6 +36,7 @@ AWAY = ("absent", "unavailable")
 _RISING: Mapping[str, tuple[str, str]] = {
     "dropped": ("EventsDropped", "events were given up before NATS"),
     "denied": ("PublishDenied", "publishes or subscriptions were denied by NATS"),
+    "too_large": ("EventsTooLarge", "events were larger than NATS takes"),
     "uncertain": ("EventsUncertain", "events were never confirmed by NATS"),
     "unrecorded": ("EventsUnrecorded", "events may not have been recorded"),
     "unknown": ("UnreadableEvents", "frames or events could not be read"),
@@ -238,6 +239,7 @@ def _counts(reply: StatusReply) -> dict[str, int]:
     return {
         "dropped": nats.dropped,
         "denied": nats.denied,
+        "too_large": nats.too_large,
         "uncertain": nats.uncertain,
         "unrecorded": nats.unrecorded,
         "unknown": sum(reply.unknown.values()),

@@ -29,6 +29,8 @@ from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server
 
+from ..support.chaos import a_moment
+from ..support.chaos_servers import free_ports
 from ..support.nats_keys import Key, Operator, creds_of
 from ..support.proxy import proxy_to
 
@@ -316,3 +318,21 @@ async def test_last_words_that_cannot_be_said(nats: NatsServer) -> None:
         await client._process_err("'User Authentication Revoked'")
         await closed.wait()
     assert client.is_closed
+
+
+async def test_a_limit_that_is_told_later_is_heard(tmp_path: Path) -> None:
+    """A reload of `max_payload` alone tells nobody; where the server says it, as when its cluster grows, we listen."""
+    cluster = "cluster {{ name: c, listen: 127.0.0.1:{}, routes: [nats://127.0.0.1:{}] }}\n"
+    one, other = free_ports(2)
+    (tmp_path / "other").mkdir()
+    async with server(tmp_path, cluster.format(one, other)) as first, connected(settings(first.url)) as bus:
+        assert bus.client is not None
+        assert bus.client.max_payload == 1_048_576
+        (tmp_path / "nats.conf").write_text(cluster.format(one, other) + "max_payload: 5000\n")
+        first.reload()
+        while "Reloaded: max_payload = 5000" not in first.log.read_text():
+            await a_moment()
+        async with server(tmp_path / "other", cluster.format(other, one)):
+            while bus.client.max_payload != 5000:
+                await a_moment()
+        assert bus.reconnects == 0

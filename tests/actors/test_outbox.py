@@ -4,7 +4,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from polybus_actors.publishing.outbox import Outbox
+from polybus_actors.publishing.losses import Losses
+from polybus_actors.publishing.outbox import OVERFLOW, UNCERTAIN, Outbox
 from polybus_protocol.events import Book, Gap, decode_event
 from polybus_protocol.stream import Publication, Stream
 
@@ -57,6 +58,7 @@ class Deliveries(RuleBasedStateMachine):
         self.outbox = Outbox(MOST, 10**9, clock=lambda: 5_000_000_000)
         self.streams = [stream_of(number) for number in range(3)]
         self.put: dict[Stream, list[tuple[int, int]]] = {stream: [] for stream in self.streams}
+        self.everything: list[Publication] = []
         self.batch: list[Publication] = []
         """Taken, and not handed over yet."""
         self.unconfirmed: list[Publication] = []
@@ -84,6 +86,7 @@ class Deliveries(RuleBasedStateMachine):
     def _put(self, publications: list[Publication]) -> None:
         for publication in publications:
             self.put[publication.stream].append((publication.epoch, publication.seq))
+        self.everything += publications
         self.outbox.put(publications)
 
     @rule(limit=st.integers(1, 5))
@@ -131,7 +134,7 @@ class Deliveries(RuleBasedStateMachine):
             assert self.outbox._bytes == sum(len(p.payload) for p in self.outbox._queue)
 
     def teardown(self) -> None:
-        """In the end everything was received, or lies in what a gap covers."""
+        """In the end everything was received, or lies in what a gap covers, and is counted once."""
         if not hasattr(self, "outbox"):
             return
         self.fails()
@@ -141,6 +144,12 @@ class Deliveries(RuleBasedStateMachine):
         assert len(self.outbox) == 0
         for stream, places in self.put.items():
             assert [place for place in places if not self.received[stream].has(place)] == []
+        lost = [one.lost_by for one in self.everything]
+        assert (lost.count(OVERFLOW), lost.count(UNCERTAIN)) == (self.outbox.dropped, self.outbox.uncertain)
+        for one in self.everything:
+            is_there = (one.epoch, one.seq) in self.received[one.stream].seen
+            assert is_there or one.lost_by is not None
+            assert not (is_there and one.lost_by == OVERFLOW)
 
 
 TestDeliveries = Deliveries.TestCase
@@ -182,6 +191,7 @@ def test_a_lost_gap_keeps_what_it_covered() -> None:
     filled(outbox, 10)
     (gap, *rest) = outbox.take(100)
     outbox.lose([gap, *rest])
+    assert (outbox.dropped, outbox.uncertain) == (7, 3)
     (again,) = outbox.take(100)
     decoded = decode_event(again.payload)
     assert isinstance(decoded, Gap)
@@ -195,3 +205,34 @@ def test_streams_without_gaps_only_jump() -> None:
     system.begin(event(1), 1_000_000_000, None)
     outbox.put([system.publish(event(1), 1_000_000_000, None) for _ in range(3)])
     assert [publication.seq for publication in outbox.take(10)] == [3]
+
+
+def test_an_event_is_counted_once() -> None:
+    """What the record may lack and what may have reached nobody can be the same: one loss, whoever tells of it first."""
+    outbox, missed = Outbox(100, 10**9), Losses()
+    publications = filled(outbox, 10)
+    outbox.take(100)
+    for publication in publications[2:6]:
+        missed.add(publication, "not_recorded")
+    outbox.lose(publications[4:])
+    outbox.announce(missed)
+    assert (outbox.uncertain, outbox.unrecorded) == (4, 4)
+    (gap,) = outbox.take(100)
+    decoded = decode_event(gap.payload)
+    assert isinstance(decoded, Gap)
+    assert (decoded.last_seq, decoded.seq, decoded.lost) == (2, 10, 8)
+
+
+def test_what_is_too_large_is_counted_apart() -> None:
+    """It has reached nobody for certain; its gap is that of what was lost on the way."""
+    outbox = Outbox(100, 10**9)
+    large, *_ = filled(outbox, 2)
+    outbox.take(100)
+    outbox.refuse(large)
+    assert (outbox.too_large, outbox.uncertain, outbox.losers()) == (1, 0, [large.stream])
+    (gap,) = outbox.take(100)
+    decoded = decode_event(gap.payload)
+    assert isinstance(decoded, Gap)
+    assert (decoded.reason, decoded.lost, decoded.seq) == ("nats_connection_lost", 1, 1)
+    outbox.lose([gap])
+    assert (outbox.too_large, outbox.uncertain) == (1, 0)

@@ -147,6 +147,7 @@ MARKET = "connections.0"
         ([put("nats.held_since", 60 * S)], "FeedsHeldBack", "for 42 s"),
         ([put("nats.dropped", 7)], "EventsDropped", "in the last minute 7 events were given up"),
         ([put("nats.denied", 1)], "PublishDenied", "1 publishes"),
+        ([put("nats.too_large", 1)], "EventsTooLarge", "1 events"),
         ([put("nats.uncertain", 1)], "EventsUncertain", "1 events"),
         ([put("nats.unrecorded", 1)], "EventsUnrecorded", "1 events"),
         ([put("unknown", {"event": 2, "binary": 1})], "UnreadableEvents", "3 frames"),

@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 
 from polybus_actors.publishing.bus import ID_HEADER_BYTES
-from polybus_actors.publishing.delivery import DeliverySettings, Recording
+from polybus_actors.publishing.delivery import UNRECORDED, DeliverySettings, Recording
 from polybus_actors.publishing.login import NatsSettings
+from polybus_actors.publishing.outbox import OVERFLOW, TOO_LARGE, UNCERTAIN
 from polybus_actors.publishing.streams import StreamsSettings
 from polybus_protocol.stream import Publication
 from polybus_services.nats_server import NatsServer, nats_server
@@ -71,12 +72,15 @@ class Chaos:
         """What the record held before it was lost."""
         self.said: dict[str, dict[Place, Publication]] = defaultdict(dict)
         """All that the gateway has given a place to, by stream key."""
+        self._put: list[Publication] = []
+        """The same and all else, in order."""
         self._key = key
         self._least_payload = MAX_PAYLOAD
         self.hand_on = rig.gateway.outbox.put
         rig.gateway.outbox.put = self._note  # type: ignore[method-assign]
 
     def _note(self, publications: list[Publication]) -> None:
+        self._put += publications
         for one in publications:
             if one.stream.family in FAMILIES:
                 self.said[one.subject.rpartition(".")[0]][one.epoch, one.seq] = one
@@ -198,7 +202,6 @@ class Chaos:
         await self.stands_still()
         record = await self.read_until_accounted()
         await self.rig.consumer.flush()
-        lost = set[tuple[str, Place]]()
         account = Account(
             recovered_s=recovered_s, faults=await self._told_otherwise() + self._missing(record)
         )
@@ -208,10 +211,19 @@ class Chaos:
             live = everybody[2]
             account.events += len(said)
             account.in_gaps += len(said.keys() - stored)
-            lost |= {(key, place) for place in said.keys() - stored}
+            counted = {place: one.lost_by for place, one in said.items() if one.lost_by is not None}
+            given_up = {place for place, why in counted.items() if why in (OVERFLOW, TOO_LARGE)}
+            doubted = counted.keys() - given_up
+            account.given_up += len(given_up)
+            account.doubted += len(doubted)
+            account.doubted_stored += len(doubted & stored)
+            account.faults += missing(
+                key, "where they are counted: given up, and there", given_up & (stored | live.events.keys())
+            )
+            account.faults += missing(key, "stored, nor counted", said.keys() - stored - counted.keys())
             if not self.rig.consumer.has_been_away:
                 absent = said.keys() - live.events.keys()
-                lost |= {(key, place) for place in absent}
+                account.faults += missing(key, "received, nor counted", absent - counted.keys())
                 account.faults += missing(
                     key, "received, nor in a gap", [place for place in absent if not live.covers(place)]
                 )
@@ -219,12 +231,23 @@ class Chaos:
             for told in everybody:
                 account.twice += told.twice
                 account.faults += [f"{key}: {fault}" for fault in told.faults()]
-        outbox = self.gateway.outbox
-        counted = outbox.dropped + outbox.uncertain + outbox.unrecorded
-        # A gap may be lost itself, and is then counted with what it covers: there may be more.
-        if len(lost) > counted:
-            account.faults.append(f"{len(lost)} events are lost, and {counted} are counted")
+        account.faults += self._counted_otherwise()
         return account
+
+    def _counted_otherwise(self) -> list[str]:
+        """Where `status` tells of other numbers than there are events that were lost, each counted once."""
+        outbox, lost = self.gateway.outbox, Counter(one.lost_by for one in self._put)
+        told = {
+            OVERFLOW: outbox.dropped,
+            TOO_LARGE: outbox.too_large,
+            UNCERTAIN: outbox.uncertain,
+            UNRECORDED: outbox.unrecorded,
+        }
+        return [
+            f"{lost[why]} events are lost by {why}, and {number} are told of"
+            for why, number in told.items()
+            if lost[why] != number
+        ]
 
     async def _told_otherwise(self) -> list[str]:
         """Where the venue's ledger has other events as sent than the gateway has said."""

@@ -98,7 +98,9 @@ class Lives:
         covered = sum(tally["covered"] for tally in tallies.values())
         received = sum(tally["received"] for tally in tallies.values())
         twice = sum(stream.repeated for stream in streams)
-        return Account(covered + received, covered, twice, recovered_s, faults)
+        return Account(
+            events=covered + received, in_gaps=covered, twice=twice, recovered_s=recovered_s, faults=faults
+        )
 
     async def _record(self) -> Consumer:
         """What somebody is told who reads the record from its beginning."""

@@ -17,6 +17,12 @@ class Account(msgspec.Struct):
     events: int = 0
     in_gaps: int = 0
     """Not stored, and covered by a gap of the record."""
+    given_up: int = 0
+    """Those of them that are counted as dropped or too large: they have reached nobody."""
+    doubted: int = 0
+    """Counted as uncertain or unrecorded: each may have been stored."""
+    doubted_stored: int = 0
+    """Those of the doubted that were stored."""
     twice: int = 0
     """Stored or received once more, in the same words and under the same place."""
     recovered_s: float = 0.0

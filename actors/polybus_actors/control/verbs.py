@@ -243,6 +243,7 @@ class Verbs:
                 denied=bus.denied,
                 unrecorded=outbox.unrecorded,
                 reconnects=bus.reconnects,
+                too_large=outbox.too_large,
                 held=outbox.brake.times,
                 held_since=outbox.brake.since,
             ),

@@ -54,8 +54,8 @@ MARKER_TIMEOUT_S = 5.0
 RECONNECT_WAIT_S = 0.25
 """Seconds between two attempts to reach NATS; it is our own server, and every second is backlog."""
 
-DENIED_INTERVAL_S = 10.0
-"""Seconds from one line about missing permissions to the next: each event may be one."""
+SAID_AGAIN_S = 10.0
+"""Seconds from one line about missing permissions, or about what is too large, to the next: each event may be one."""
 
 MARKER = "marker"
 """Where others have a family: what comes back to us on its own, without a stream."""
@@ -112,6 +112,7 @@ class Bus:
         """Markers and acks come back to `<inbox>.<marker or family>.<number>`."""
         self._said = ""
         self._denied_said_until = 0.0
+        self._large_said_until = 0.0
         outbox.on_put = self._wake_up
 
     @property
@@ -172,6 +173,7 @@ class Bus:
 
     async def _write(self, client: Client) -> None:
         await client.subscribe(f"{self._inbox}.>", cb=self._hear)
+        self._outbox.reluctance.hope()
         while True:
             has_some = self._outbox.has_some or any(lane.is_due for lane in self._lanes)
             if not has_some or not client.is_connected or self._in_flight >= WINDOW_BYTES:
@@ -260,8 +262,14 @@ class Bus:
                 lane.return_(shipments)
 
     def _lose_large(self, publication: Publication) -> None:
-        self._outbox.lose([publication])
-        logger.error("an event is larger than NATS' max_payload and was not published")
+        self._outbox.refuse(publication)
+        if anyio.current_time() >= self._large_said_until:
+            self._large_said_until = anyio.current_time() + SAID_AGAIN_S
+            logger.error(
+                "an event of %s is larger than NATS' max_payload and was not published (%d so far)",
+                publication.subject,
+                self._outbox.too_large,
+            )
 
     async def _mark(self, client: Client) -> None:
         """Send a marker after what is unconfirmed."""
@@ -354,6 +362,7 @@ class Bus:
             if client is self.client:
                 logger.warning("NATS: connected again")
                 self.reconnects += 1
+                self._outbox.reluctance.hope()
                 self._wake_up()
 
         async def heard_closed() -> None:
@@ -395,7 +404,7 @@ class Bus:
             return
         self.denied += 1
         if anyio.current_time() >= self._denied_said_until:
-            self._denied_said_until = anyio.current_time() + DENIED_INTERVAL_S
+            self._denied_said_until = anyio.current_time() + SAID_AGAIN_S
             logger.error("NATS does not permit what we do (%d times so far): %s", self.denied, self._said)
 
 

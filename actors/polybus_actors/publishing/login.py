@@ -141,6 +141,11 @@ class _Client(Client):
                 writer.transport.abort()
             raise
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002
+        # nats-py takes the limit from the first INFO of a connection only.
+        self._max_payload = info.get("max_payload", self._max_payload)
+        await super()._process_info(info, initial_connection)
+
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002 - nats-py's own
         # Between the loss of a connection and nats-py's noticing, its flusher may be dead already, and publishing
         # would write by itself to a transport that has forgotten its loop (an AttributeError, on CPython 3.12).

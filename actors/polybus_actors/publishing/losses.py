@@ -24,6 +24,9 @@ class Loss(msgspec.Struct):
         self.first = min(self.first, other.first)
         self.last = max(self.last, other.last)
         self.count += other.count
+        if self.first[0] == self.last[0]:
+            # What is lost twice, to everybody and to the record, is one event all the same.
+            self.count = min(self.count, self.last[1] - self.first[1] + 1)
         self.reason = other.reason
 
 
@@ -32,6 +35,8 @@ class Losses:
 
     def __init__(self) -> None:
         self._by_stream: dict[Stream, Loss] = {}
+        self.fresh = 0
+        """Events in here that were not lost before: the sum over all losses counts each event once."""
 
     def __len__(self) -> int:
         return len(self._by_stream)
@@ -44,27 +49,35 @@ class Losses:
         """Events lost, over all streams."""
         return sum(loss.count for loss in self._by_stream.values())
 
-    def streams(self) -> list[Stream]:
-        """The streams that have lost something."""
-        return list(self._by_stream)
-
     def covers(self, publication: Publication) -> bool:
         """Whether a publication is older than a loss of its stream, and so must not follow its gap."""
         loss = self._by_stream.get(publication.stream)
         return loss is not None and place(publication) < loss.last
 
-    def add(self, publication: Publication, reason: str) -> None:
-        """Take note of one that is lost."""
+    def add(self, publication: Publication, reason: str) -> int:
+        """Take note of one that is lost.
+
+        Returns:
+            How many events are lost by that which were not before: 1; 0 for what is told of again, be it in a gap that
+            is lost itself.
+        """
         self._merge(publication.stream, Loss(*_range(publication), reason))
+        if publication.lost_by is not None:
+            return 0
+        count_as_lost(publication, reason)
+        self.fresh += 1
+        return 1
 
     def update(self, others: "Losses") -> None:
         """Take note of all that others have noted."""
         for stream, loss in others:
             self._merge(stream, loss)
+        self.fresh += others.fresh
 
     def clear(self) -> None:
         """All of it has been announced."""
         self._by_stream.clear()
+        self.fresh = 0
 
     def _merge(self, stream: Stream, loss: Loss) -> None:
         known = self._by_stream.get(stream)
@@ -72,6 +85,11 @@ class Losses:
             self._by_stream[stream] = loss
         else:
             known.add(loss)
+
+
+def count_as_lost(publication: Publication, reason: str) -> None:
+    """From here on a publication is no new loss, whatever becomes of it."""
+    msgspec.structs.force_setattr(publication, "lost_by", reason)
 
 
 def place(publication: Publication) -> Place:

@@ -16,10 +16,13 @@ from polybus_protocol.stream import Publication, Stream
 
 from .brake import Brake
 from .lane import Acked
-from .losses import Losses
+from .losses import Losses, count_as_lost
+from .reluctance import Reluctance
 
 OVERFLOW = "backlog_overflow"
 UNCERTAIN = "nats_connection_lost"
+TOO_LARGE = "too_large"
+"""Told as `UNCERTAIN`, and counted apart: of these it is certain that they have reached nobody."""
 
 
 class Outbox:
@@ -47,12 +50,16 @@ class Outbox:
         self._queue: deque[Publication] = deque()
         self._bytes = 0
         self._losses = Losses()
+        self.reluctance = Reluctance()
         self.dropped = 0
         """Publications given up because the backlog was full."""
+        self.too_large = 0
+        """Publications that NATS does not take, for their size."""
         self.uncertain = 0
         """Publications handed to NATS whose arrival was never confirmed."""
         self.unrecorded = 0
-        """Publications that NATS took in, but that JetStream may not have stored."""
+        """Publications that NATS took in, but that JetStream may not have stored.  Each that is lost counts once, here
+        or above."""
         self.on_put: Callable[[], None] = _nothing
         """Called after each `put`."""
 
@@ -92,8 +99,7 @@ class Outbox:
         while self._queue and self._is_overfull():
             oldest = self._queue.popleft()
             self._bytes -= len(oldest.payload)
-            self.dropped += 1
-            self._losses.add(oldest, OVERFLOW)
+            self.dropped += self._losses.add(oldest, OVERFLOW)
         if lanes:
             self.brake.look()
         self.on_put()
@@ -108,7 +114,10 @@ class Outbox:
             now = self._clock()
             for stream, loss in self._losses:
                 if stream.announces_gaps:
-                    gap = stream.mark_lost(loss.first, loss.last, loss.count, loss.reason, now)
+                    reason = UNCERTAIN if loss.reason == TOO_LARGE else loss.reason
+                    gap = stream.mark_lost(loss.first, loss.last, loss.count, reason, now)
+                    # It stands in the place of an event that is counted, and has none of its own.
+                    count_as_lost(gap, loss.reason)
                     if (lane := self._lanes.get(stream.family)) is None:
                         taken.append(gap)
                     else:
@@ -141,26 +150,33 @@ class Outbox:
             if (lane := self._lanes.get(publication.stream.family)) is not None:
                 lane.put_first(publication)
             elif self._losses.covers(publication):
-                self.dropped += 1
-                self._losses.add(publication, OVERFLOW)
+                self.dropped += self._losses.add(publication, OVERFLOW)
             else:
                 self._queue.appendleft(publication)
                 self._bytes += len(publication.payload)
 
-    def lose(self, publications: Iterable[Publication], reason: str = UNCERTAIN) -> None:
+    def lose(self, publications: Iterable[Publication]) -> None:
         """Take note of publications that may have reached nobody."""
         for publication in publications:
-            self.uncertain += 1
-            self._losses.add(publication, reason)
+            self.uncertain += self._losses.add(publication, UNCERTAIN)
+
+    def refuse(self, publication: Publication) -> None:
+        """Take note of a publication that is larger than NATS takes."""
+        self.too_large += self._losses.add(publication, TOO_LARGE)
+        self.reluctance.lost(publication.stream)
 
     def announce(self, losses: Losses) -> None:
         """Take note of what the record lacks; the gaps go out with the next `take`."""
-        self.unrecorded += losses.count
+        self.unrecorded += losses.fresh
         self._losses.update(losses)
 
     def losers(self) -> list[Stream]:
-        """The streams whose losses the next `take` announces: they need a fresh snapshot."""
-        return self._losses.streams()
+        """The streams that need a fresh snapshot: the next `take` announces what they have lost.
+
+        Where that was too large, the next snapshot hardly is smaller: it is asked for ever more seldom.
+        """
+        lost = [stream for stream, loss in self._losses if loss.reason != TOO_LARGE]
+        return lost + [stream for stream in self.reluctance.due() if stream not in lost]
 
     def _is_overfull(self) -> bool:
         messages, size = self._load()

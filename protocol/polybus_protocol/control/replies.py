@@ -183,15 +183,18 @@ class NatsInfo(msgspec.Struct):
     backlog: int
     """Events that wait for NATS."""
     dropped: int
-    """Events given up because the backlog was full."""
+    """Events given up because the backlog was full: none of them has reached anybody.  Of these counts, and `too_large`,
+    each event is in one only, however often gaps tell of it."""
     uncertain: int
-    """Events handed to NATS whose arrival was never confirmed."""
+    """Events handed to NATS whose arrival was never confirmed: they may have arrived."""
     unrecorded: int
     """Events that NATS took in, but that JetStream may not have stored."""
     reconnects: int
     """How often the connection to NATS was made anew."""
     denied: int = 0
     """Publishes and subscriptions that our permissions on the server do not allow: nobody receives those."""
+    too_large: int = 0
+    """Events that NATS does not take, for their size (its `max_payload`): nobody receives those."""
     held: int = 0
     """How often feeds whose events are never given up were held back, because there was no room for more of them."""
     held_since: int | None = None

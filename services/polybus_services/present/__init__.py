@@ -331,6 +331,7 @@ def _counts(reply: StatusReply, now: int) -> RenderableType:
         "backlog for NATS": nats.backlog,
         "feeds held back": nats.held,
         "dropped before NATS": nats.dropped,
+        "too large for NATS": nats.too_large,
         "unconfirmed by NATS": nats.uncertain,
         "not recorded": nats.unrecorded,
         "NATS reconnects": nats.reconnects,

@@ -300,6 +300,13 @@ METRICS: tuple[Metric, ...] = (
         one(lambda view: view.gateway.bus.reconnects),
     ),
     Metric(
+        "polybus.nats.too_large",
+        COUNTER,
+        "{event}",
+        "Events that NATS does not take, for their size; each shows in a gap",
+        one(lambda view: view.gateway.outbox.too_large),
+    ),
+    Metric(
         "polybus.nats.uncertain",
         COUNTER,
         "{event}",
