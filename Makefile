@@ -7,8 +7,10 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # Else the wrapper asks the network for a newer release at every run.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Images set it; then each of the hundred processes that the tests start would compile polybus anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint types core unit thorough check tools docs dist package image soak booksoak loadsoak chaos faults bench bench-core bench-latency bench-telemetry bench-scale bench-burst profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types mypy pyright core unit thorough check tools docs dist package image soak booksoak loadsoak chaos faults bench bench-core bench-latency bench-telemetry bench-scale bench-burst profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -30,7 +32,9 @@ setup:  ## make .venv with the locked dependencies (the others do it too)
 demo: setup  ## run nats-server, simulator and gateway, and show what arrives
 	@$(BIN)/polybus demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
 
-test: lint types core unit  ## everything: lint, format, types, tests
+test: setup  ## everything: lint, format, types, tests
+	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core
+	@$(MAKE) unit
 
 lint: setup  ## rules (ruff check) and layout (ruff format --check)
 	@echo "== lint"
@@ -38,8 +42,14 @@ lint: setup  ## rules (ruff check) and layout (ruff format --check)
 	@$(BIN)/ruff format --check --quiet
 
 types: setup  ## mypy --strict and pyright
-	@echo "== types"
+	@MAKE="$(MAKE)" scripts/beside mypy pyright
+
+mypy: setup
+	@echo "== mypy"
 	@$(BIN)/mypy
+
+pyright: setup
+	@echo "== pyright"
 	@$(BIN)/pyright
 
 # As where neither anyio nor nats-py is installed: the plugin hides them, and anyio's own would bring it back.

@@ -1,13 +1,16 @@
 """Running `polybus` as a person or a script does: in a process of its own."""
 
+import contextlib
+import gc
 import multiprocessing
 import os
-import subprocess
+import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import Any
 
 import anyio
@@ -19,6 +22,7 @@ import polybus_actors
 import polybus_protocol
 import polybus_services
 from polybus_services.cli import main
+from polybus_services.cli.commands import COMMANDS
 
 ROOTS = [
     str(Path(package.__path__[0]).parent) for package in (polybus_protocol, polybus_actors, polybus_services)
@@ -51,55 +55,131 @@ class Outcome(msgspec.Struct):
 
 
 # Importing all of polybus takes half a second of processor time, and the tests run hundreds of commands: a process that
-# has imported it forks one for each.  What starts it from nothing is seen by `running`, and by the demo.
+# has imported it forks one for each.  What starts from nothing are the gateways of `support/process.py`, the children of
+# the demo, and what the documents tell to type.
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["polybus_services.cli.commands"])
+_forks.set_forkserver_preload(
+    [
+        *(f"polybus_services.cli.{module}" for module, _ in COMMANDS.values()),
+        "polybus_services.cli.console",
+        "polybus_services.demo",
+        "polybus_services.gateway",
+        "polybus_services.present.ready",
+        "polybus_services.simulator",
+    ]
+)
 
 
-def _command(arguments: Sequence[str], folder: Path, variables: dict[str, str], here: str) -> None:
-    """Be `polybus`, with files for a terminal."""
+def _command(arguments: Sequence[str], variables: dict[str, str], here: str, *files: Connection) -> None:
+    """Be `polybus`, in a process group of its own, with these files for a terminal."""
+    # Else the collector would go through all that was imported, and make a copy of each page.
+    gc.freeze()
+    os.setsid()
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(here)
-    sys.stdin, sys.stdout, sys.stderr = streams = (
-        (folder / "in").open(encoding="utf-8"),
-        (folder / "out").open("w", encoding="utf-8"),
-        (folder / "err").open("w", encoding="utf-8"),
-    )
-    for number, stream in enumerate(streams):
-        os.dup2(stream.fileno(), number)
+    for number, file in enumerate(files):
+        os.dup2(file.fileno(), number)
+        file.close()
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     sys.argv = ["polybus", *arguments]
     main(arguments)
 
 
+class Command:
+    """A forked command; its parts have the names that they have of other processes."""
+
+    def __init__(self, arguments: Sequence[str], variables: Mapping[str, str], *files: int) -> None:
+        """Start it.
+
+        Args:
+            arguments: of `polybus`.
+            variables: of the environment, besides ours.
+            files: its standard input, output and error; closed here, once it has them.
+        """
+        handed = [Connection(file) for file in files]
+        self._process = _forks.Process(
+            target=_command, args=(arguments, environment(**variables), str(Path.cwd()), *handed)
+        )
+        self._process.start()
+        for file in handed:
+            file.close()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative where a signal ended it; None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; nothing happens if it has ended."""
+        pid = self._process.pid
+        if pid is not None and self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Wait for its end: the status."""
+        await anyio.wait_readable(self._process.sentinel)
+        self._process.join()
+        assert self.returncode is not None
+        return self.returncode
+
+
 async def polybus(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
     """Run one command to its end."""
-    with TemporaryDirectory() as name, anyio.fail_after(PATIENCE_S):
-        folder = Path(name)
-        (folder / "in").write_text(stdin, encoding="utf-8")
-        process = _forks.Process(
-            target=_command, args=(arguments, folder, environment(**variables), str(Path.cwd()))
-        )
-        process.start()
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        command = Command(arguments, variables, *(os.dup(file.fileno()) for file in (given, out, err)))
         try:
-            await anyio.wait_readable(process.sentinel)
+            with anyio.fail_after(PATIENCE_S):
+                status = await command.wait()
         finally:
-            process.kill()
-            process.join()
-        status = process.exitcode
-        out, err = ((folder / each).read_text(encoding="utf-8") for each in ("out", "err"))
-        process.close()
-    assert status is not None
-    return Outcome(status, out, err)
+            command.kill()
+        told = []
+        for file in (out, err):
+            file.seek(0)
+            told.append(file.read().decode())
+    return Outcome(status, *told)
+
+
+class Pipe(anyio.abc.ByteReceiveStream):
+    """What somebody writes into a pipe."""
+
+    def __init__(self) -> None:
+        self._file, self.other_end = os.pipe()
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """What has come.
+
+        Raises:
+            EndOfStream: nobody can write any more.
+        """
+        await anyio.wait_readable(self._file)
+        if not (chunk := os.read(self._file, max_bytes)):
+            raise anyio.EndOfStream
+        return chunk
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        os.close(self._file)
 
 
 class Running:
     """A command that goes on until it is told to stop."""
 
-    def __init__(self, process: anyio.abc.Process) -> None:
-        assert process.stdout is not None
-        self._out = BufferedByteReceiveStream(process.stdout)
+    def __init__(self, process: Command, out: Pipe, err: Pipe) -> None:
         self.process = process
+        self.err = err
+        self._out = BufferedByteReceiveStream(out)
 
     async def line(self) -> str:
         """The next line it prints."""
@@ -111,9 +191,8 @@ class Running:
 
     async def end(self) -> tuple[int, str]:
         """Wait for its end: the status, and what it said on standard error."""
-        assert self.process.stderr is not None
         said = bytearray()
-        async for chunk in self.process.stderr:
+        async for chunk in self.err:
             said += chunk
         return await self.process.wait(), said.decode()
 
@@ -129,15 +208,13 @@ async def running(
         within_s: seconds the block may take.
         variables: of the environment.
     """
-    async with await anyio.open_process(
-        [sys.executable, "-m", "polybus_services", *arguments],
-        stdin=subprocess.DEVNULL,
-        env=environment(**variables),
-        start_new_session=True,
-    ) as process:
+    async with Pipe() as out, Pipe() as err:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        process = Command(arguments, variables, nothing, out.other_end, err.other_end)
         try:
             with anyio.fail_after(within_s):
-                yield Running(process)
+                yield Running(process, out, err)
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
+            with anyio.CancelScope(shield=True):
+                await process.wait()

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -17,6 +19,7 @@ from nats.aio.msg import Msg
 
 from polybus_protocol import Notice, __version__, encode_event, subject_for
 from polybus_services.cli import main
+from polybus_services.cli.commands import COMMANDS
 from polybus_services.cli.commands import polybus as group
 from polybus_services.cli.control_commands import subscribe
 from polybus_services.cli.support import Invocation
@@ -29,23 +32,6 @@ from polybus_services.simulator import Pace, Simulator, SimulatorOptions, runnin
 from polybus_services.simulator.fault_kinds import fault_of
 
 from .terminal import PATIENCE_S, Running, environment, polybus, running
-
-COMMANDS = [
-    "demo",
-    "run",
-    "simulate",
-    "subscribe",
-    "unsubscribe",
-    "subscriptions",
-    "status",
-    "tail",
-    "book",
-    "explain",
-    "top",
-    "doctor",
-    "config",
-    "contract",
-]
 
 
 class Stage(msgspec.Struct):
@@ -93,12 +79,36 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 
 def test_help_lists_every_command_and_says_how_to_start() -> None:
-    """In the order in which one meets them."""
-    out = CliRunner().invoke(group, ["--help"]).output
+    """In the order in which one meets them, each with the first sentence of its own help."""
+    out = CliRunner().invoke(group, ["--help"], terminal_width=200).output
 
-    listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
-    assert listed[: len(COMMANDS)] == COMMANDS
+    context = click.Context(group)
+    own = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    listed = [line.split(maxsplit=1) for line in out.partition("Commands:")[2].splitlines()[1:] if line]
+    assert listed[: len(own)] == [
+        [name, command and command.get_short_help_str(200)] for name, command in own.items()
+    ]
     assert "Start here" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "not_needed"),
+    [
+        ("", {"anyio", "asyncio", "nats", "rich", "wsproto", "polybus_actors"}),
+        ("simulate", {"nats", "rich", "httpx", "opentelemetry", "polybus_actors"}),
+        ("run", {"rich", "httpx", "opentelemetry", "nats"}),
+    ],
+)
+def test_help_imports_little(command: str, not_needed: set[str]) -> None:
+    """It is there at once: what only other commands need, or this one at work, is not imported."""
+    arguments = [*command.split(), "--help"]
+    script = f"import sys; sys.argv[1:] = {arguments}; import atexit, polybus_services.cli as cli;"
+    script += "atexit.register(lambda: print(*sys.modules)); cli.main()"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+
+    *shown, imported = run.stdout.splitlines()
+    assert shown[0].startswith(f"Usage: {' '.join(['polybus', *command.split()])} [OPTIONS]")
+    assert not_needed.isdisjoint(imported.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -579,8 +589,7 @@ async def test_a_reader_who_has_enough_is_no_failure(stage: Stage) -> None:
 async def test_tail_ends_well_at_ctrl_c(nats: NatsServer) -> None:
     """With its count, and status 0."""
     async with running(["tail"], NATS_URL=nats.url) as tail:
-        assert tail.process.stderr is not None
-        await tail.process.stderr.receive()
+        await tail.err.receive()
         tail.process.send_signal(signal.SIGINT)
         status, err = await tail.end()
     assert status == 0

@@ -27,7 +27,7 @@ its label may have letters, digits and single `_`.
 @json_option
 @common_options()
 @pass_invocation
-def config_command(invocation: Invocation, *, as_json: bool) -> None:
+def config(invocation: Invocation, *, as_json: bool) -> None:
     """Show the effective configuration.
 
     Every key with its value and where that comes from; secrets are masked. Below them is what will not work.

@@ -52,7 +52,7 @@ A gateway tells its own: nats req polymarket.v1.control.contract ''
 @json_option
 @common_options()
 @pass_invocation
-def contract_command(
+def contract(
     invocation: Invocation,
     *,
     folder: Path | None,

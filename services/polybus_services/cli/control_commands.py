@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, override
+from typing import Any
 
 import anyio
 import click
@@ -14,6 +14,7 @@ import msgspec
 from polybus_protocol.control.asking import keys_of
 from polybus_protocol.control.requests import DELIVERIES, WAITS, parse_request
 from polybus_services import present
+from polybus_services.cli.duration import DURATION
 from polybus_services.cli.support import (
     FAILED,
     WRONG_USAGE,
@@ -31,24 +32,6 @@ from polybus_services.client import ControlClient
 
 WATCH_S = 1.0
 """How often `status --watch` asks."""
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with s, m, h or d."""
-
-    name = "duration"
-
-    @override
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value))
-        if match is None or float(match[1]) == 0:
-            self.fail(f"{value!r} is not a time such as 90, 90s, 30m, 2h or 1d", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
-
-
-DURATION = Duration()
 
 
 @click.command(

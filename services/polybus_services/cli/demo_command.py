@@ -2,7 +2,7 @@
 
 import click
 
-from polybus_services.cli.control_commands import DURATION
+from polybus_services.cli.duration import DURATION
 from polybus_services.cli.support import (
     FAILED,
     INTERRUPTED,

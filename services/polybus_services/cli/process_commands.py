@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import anyio
 import click
 
 from polybus_services.cli.support import (
@@ -18,8 +17,6 @@ from polybus_services.cli.support import (
     print_json,
     until_stopped,
 )
-from polybus_services.config import remarks
-from polybus_services.present import ready as present_ready
 
 logger = logging.getLogger("polybus.run")
 
@@ -46,6 +43,7 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
     It publishes what is subscribed to (see `polybus subscribe`) until it is told to stop.
     """
     from polybus_services import logs
+    from polybus_services.config import remarks
     from polybus_services.gateway import Unreachable, run_gateway
     from polybus_services.health import CannotListen
 
@@ -53,13 +51,14 @@ async def run(invocation: Invocation, *, as_json: bool) -> None:
     logs.configure(config.log, as_json=as_json)
     for key, remark in remarks(config).items():
         logger.warning("%s: %s", key, remark)
-    console = invocation.console()
 
     def on_ready(ready: dict[str, Any]) -> None:
         if as_json:
             print_json(ready)
         else:
-            console.print(present_ready.gateway_ready(ready))
+            from polybus_services.present.ready import gateway_ready
+
+            invocation.console().print(gateway_ready(ready))
 
     try:
         await run_gateway(config, on_ready=on_ready)
@@ -110,6 +109,8 @@ async def simulate(
 
     All five feeds with real sockets, consistent with each other, accounts to log in with, and faults on demand.
     """
+    import anyio
+
     from polybus_services.simulator import SimulatorOptions, ready_line, running_simulator
 
     options = SimulatorOptions(host=host, port=port, seed=seed, speed=speed, markets=markets)
@@ -118,7 +119,9 @@ async def simulate(
             if as_json:
                 print_json(ready_line(simulator))
             else:
-                invocation.console().print(present_ready.simulator_ready(ready_line(simulator), seed))
+                from polybus_services.present.ready import simulator_ready
+
+                invocation.console().print(simulator_ready(ready_line(simulator), seed))
             await anyio.sleep_forever()
     except* OSError as group:
         reason = str(getattr(first_error(group), "strerror", None) or first_error(group))

@@ -1,4 +1,7 @@
-"""What all commands share: the options before or after the command, output, and what errors become."""
+"""What all commands share: the options before or after the command, output, and what errors become.
+
+What only some need is imported where they need it: `polybus --help` must not wait for it.
+"""
 
 import functools
 import os
@@ -8,22 +11,21 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, override
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 import click
 import msgspec
-from rich.console import Console
 
 from polybus_protocol.errors import ControlError
-from polybus_services.client import NatsUnreachable, NoGateway, NotPermitted, ServiceRefused
-from polybus_services.config import Config, ConfigError, load
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+    from rich.console import Console
+
+    from polybus_services.config import Config
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 """Exit statuses besides 0; 130 is what shells give to a program that Ctrl-C ended."""
-
-PLAIN_WIDTH = 160
-"""Columns where there is no terminal to say: wide enough that no id or URL of a table is broken."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,14 +36,6 @@ class Failure(Exception):
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
         self.status = status
-
-
-class PipeableConsole(Console):
-    """A console that lets a reader who has enough (`| head`) end us quietly; rich would make it a failure."""
-
-    @override
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 class Invocation:
@@ -69,20 +63,21 @@ class Invocation:
         """Whether anything was said that only a configuration would take in."""
         return self.file is not None or bool(self._options)
 
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """The effective configuration.
 
         Raises:
             ConfigError: it has a fault.
         """
+        from polybus_services.config import load
+
         return load(self.file, os.environ, self._options)
 
-    def console(self, *, stderr: bool = False) -> Console:
+    def console(self, *, stderr: bool = False) -> "Console":
         """Where people read; plain when it is no terminal, when NO_COLOR is set or with --no-color."""
-        console = PipeableConsole(stderr=stderr, no_color=self.no_color or None, highlight=False)
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console.width = PLAIN_WIDTH
-        return console
+        from polybus_services.cli.console import console
+
+        return console(stderr=stderr, no_color=self.no_color)
 
 
 pass_invocation = click.make_pass_decorator(Invocation)
@@ -135,6 +130,8 @@ def async_command(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        import anyio
+
         return anyio.run(functools.partial(function, *args, **kwargs))
 
     return call
@@ -143,8 +140,9 @@ def async_command(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]
 @asynccontextmanager
 async def until_stopped() -> AsyncIterator[None]:
     """Leave the block at Ctrl-C or SIGTERM, as if it had come to its end: for commands whose ordinary end that is."""
+    import anyio
 
-    async def listen(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def listen(*, task_status: "TaskStatus[None]") -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
@@ -162,6 +160,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
     status, kind, message = _explain(error)
     if message and as_json:
         details = {"kind": kind, "message": message}
+        from polybus_services.client import ServiceRefused
+
         if isinstance(error, ServiceRefused | ControlError):
             details |= {"code": error.code, "field": error.field}  # type: ignore[dict-item]
         sys.stderr.write(msgspec.json.encode({"error": details}).decode() + "\n")
@@ -179,12 +179,6 @@ def first_error(error: BaseException) -> BaseException:
 
 def _explain(error: BaseException) -> tuple[int, str, str]:
     """Exit status, kind and sentence of an error."""
-    # Only these are raised for a person to read; any other is a fault of ours.
-    from polybus_services.demo.processes import ChildFailed
-    from polybus_services.demo.venue import VenueFailed
-    from polybus_services.nats_server import NatsServerFailed, NatsServerNotFound
-    from polybus_services.replay import NotRecorded
-
     match error:
         case click.exceptions.Exit():
             return error.exit_code, "", ""
@@ -194,14 +188,29 @@ def _explain(error: BaseException) -> tuple[int, str, str]:
             return WRONG_USAGE, "usage", _usage(error)
         case click.ClickException():
             return error.exit_code, "failed", error.format_message()
-        case ChildFailed() | VenueFailed():
-            return FAILED, "failed", str(error)
         case Failure():
             return error.status, "failed", str(error)
-        case ConfigError():
-            return WRONG_USAGE, "configuration", str(error)
         case ControlError():
             return WRONG_USAGE, "usage", error.message
+        case _:
+            return _explain_more(error)
+
+
+def _explain_more(error: BaseException) -> tuple[int, str, str]:
+    """The same of an error that comes from further away."""
+    # Only these are raised for a person to read; any other is a fault of ours.
+    from polybus_services.client import NatsUnreachable, NoGateway, NotPermitted, ServiceRefused
+    from polybus_services.config import ConfigError
+    from polybus_services.demo.processes import ChildFailed
+    from polybus_services.demo.venue import VenueFailed
+    from polybus_services.nats_server import NatsServerFailed, NatsServerNotFound
+    from polybus_services.replay import NotRecorded
+
+    match error:
+        case ChildFailed() | VenueFailed():
+            return FAILED, "failed", str(error)
+        case ConfigError():
+            return WRONG_USAGE, "configuration", str(error)
         case ServiceRefused():
             status = {400: WRONG_USAGE, 503: UNREACHABLE}.get(error.code, FAILED)
             return status, "refused", f"the gateway refused: {error.message} ({error.code})"

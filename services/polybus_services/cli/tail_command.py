@@ -14,7 +14,7 @@ from rich.text import Text
 from polybus_actors.publishing.streams import PLANS
 from polybus_protocol.control.asking import EVENT_TYPES
 from polybus_protocol.events import AnyEvent, LastBook, decode_event, type_of
-from polybus_services.cli.control_commands import DURATION
+from polybus_services.cli.duration import DURATION
 from polybus_services.cli.sights import SEEN, sight_options, subjects_seen
 from polybus_services.cli.support import (
     Invocation,
