@@ -38,17 +38,6 @@ def of_accounts(held: Chaos) -> list[Connection]:
     return [one for one in held.rig.connections if one.feed == "user"]
 
 
-async def test_who_is_held_back(held: Chaos) -> None:
-    """The connections of accounts, which say why; the market is read on, and what it says gives way."""
-    while any(one.reason != HELD_BACK for one in of_accounts(held)):
-        await a_moment()
-    dropped, kept = held.gateway.outbox.dropped, held.gateway.outbox.kept
-    while held.gateway.outbox.dropped == dropped:
-        await held.says(10)
-    assert held.gateway.outbox.kept == kept
-    assert [one.reason for one in held.rig.connections if one.feed == "market"] == [None]
-
-
 async def test_the_venue_hangs_up_meanwhile(held: Chaos) -> None:
     """Nobody dials until there is room; the gap stands after what was read, and nothing of that is missing."""
     await held.rig.admin.fault_on("drop", feed="user")
@@ -75,14 +64,21 @@ async def test_the_venue_hangs_up_meanwhile(held: Chaos) -> None:
             assert "connection_lost" in {gap["reason"] for gap in gaps}
 
 
-async def test_the_end_of_the_process(held: Chaos, caplog: pytest.LogCaptureFixture) -> None:
-    """It does not wait for NATS for longer than it may, and says how much is lost with it."""
-    kept = held.gateway.outbox.kept
-    with anyio.fail_after(DRAIN_S + 3):
+async def test_who_is_held_back_and_the_end_of_the_process(
+    held: Chaos, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections of accounts, which say why, and no others; the end waits no longer for NATS, and says what is lost."""
+    while any(one.reason != HELD_BACK for one in of_accounts(held)):
+        await a_moment()
+    outbox = held.gateway.outbox
+    dropped, kept = outbox.dropped, outbox.kept
+    assert kept >= 100
+    while outbox.dropped == dropped:
+        await held.says(10)
+    assert outbox.kept == kept
+    assert [one.reason for one in held.rig.connections if one.feed == "market"] == [None]
+    with anyio.fail_after(DRAIN_S + 5):
         held.gateway.stop()
         await held.rig.ended.wait()
-    assert kept >= 100
-    (said,) = [
-        record.getMessage() for record in caplog.records if "lost with this process" in record.getMessage()
-    ]
+    (said,) = [one.getMessage() for one in caplog.records if "lost with this process" in one.getMessage()]
     assert int(said.split(" lost with this process, ")[1].split()[0]) >= kept

@@ -88,10 +88,11 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room, though none that waits in a lane."""
         if not publications:
             return
-        lanes, wait, size = self._lanes, self._queue.append, 0
+        lanes, wait, size, is_kept = self._lanes, self._queue.append, 0, False
         for publication in publications:
             if publication.stream.family in lanes:
                 lanes[publication.stream.family].put(publication)
+                is_kept = True
             else:
                 wait(publication)
                 size += len(publication.payload)
@@ -100,7 +101,7 @@ class Outbox:
             oldest = self._queue.popleft()
             self._bytes -= len(oldest.payload)
             self.dropped += self._losses.add(oldest, OVERFLOW)
-        if lanes:
+        if is_kept:
             self.brake.look()
         self.on_put()
 

@@ -110,7 +110,8 @@ class Pool:
         on_phase: Callable[[Connection], None],
     ) -> None:
         self.name = name
-        self.feed = make_dialect().feed
+        dialect = make_dialect()
+        self.feed = dialect.feed
         self.interest = Interest()
         """What is wanted of this pool."""
         self.profile = profile
@@ -129,6 +130,7 @@ class Pool:
         self._directory = directory
         self._supervisor = supervisor
         self._on_phase = on_phase
+        self._has_snapshots = dialect.has_snapshots
         self._pacer = DialPacer(profile.dial_interval_s)
         self._assignment = Assignment(profile.assets_per_connection)
         self._taps: Mapping[str, Collection[str]] = {}
@@ -156,7 +158,7 @@ class Pool:
             self._assignment,
             self.streams,
             self.commons,
-            makes_no_answer=make_dialect().proof is Proof.SILENT,
+            makes_no_answer=dialect.proof is Proof.SILENT,
         )
         self._maker = StreamMaker(self.feed, profile, prefix, outbox, directory, self.checks, prices, ledger)
         self._rotator = Rotator(
@@ -176,8 +178,10 @@ class Pool:
                     case Apply(steps, remembered):
                         await self._remove(steps.remove)
                         await self._add(steps.add, tasks, remembered=remembered)
-                    case Lost(streams, reason):
+                    case Lost(streams, reason) if self._has_snapshots:
                         await self._doubt(streams, reason)
+                    case Lost():
+                        pass  # the gap that tells of the loss says all there is to say
                     case Move(key, to_new):
                         await self._move(key, tasks, to_new=to_new)
                     case Rotate(number):
