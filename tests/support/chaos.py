@@ -311,7 +311,7 @@ async def chaos(
         urls = [f"nats://other:x@127.0.0.1:{server.port}" for server in servers]
         consumer = await stack.enter_async_context(consuming(*urls))
         if nodes > 1:
-            await until_elected(consumer.client)
+            await until_elected(consumer.client, nodes)
         gateway, ended = await stack.enter_async_context(
             running_gateway(
                 NatsSettings(

@@ -81,11 +81,14 @@ def configure(
     return config, store
 
 
-async def until_elected(client: Client) -> None:
-    """Wait until a cluster has somebody to ask about streams."""
+async def until_elected(client: Client, nodes: int) -> None:
+    """Wait until a cluster has somebody to ask about streams, and finds room for as many copies as it has nodes."""
+    js = client.jetstream(timeout=0.5)
     while True:
+        # Who has just been elected may know of too few others, and refuse.
         with suppress(NatsError):
-            await client.jetstream(timeout=0.2).account_info()
+            await js.add_stream(name="probe", subjects=["probe"], num_replicas=nodes)
+            await js.delete_stream("probe")
             return
         await anyio.sleep(0.05)
 

@@ -146,7 +146,9 @@ class Bus:
                     tasks.start_soon(self._write, client)
                     tasks.start_soon(self._watch)
                     await self._closed.wait()
-                    why = self._said or (words(client.last_error) if client.last_error else "it closed itself")
+                    why = self._said or (
+                        words(client.last_error) if client.last_error else "it closed itself"
+                    )
                     logger.error("NATS: the client is given up (%s); starting a new one", why)
                     tasks.cancel_scope.cancel()
             except* nats.errors.ConnectionClosedError:
