@@ -3,6 +3,7 @@
 The core's tests run where none of anyio, httpx and nats-py is installed, so a fixture that needs them imports them itself.
 """
 
+import gc
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,11 @@ settings.load_profile("unhurried")
 # The same ones each time, or a change would be refused for what it has not done: new ones are looked for by
 # `make thorough`.
 settings.register_profile("thorough", max_examples=1000, deadline=None)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the collector need not go through it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 from polybus_actors.publishing.brake import HELD_BACK
 from polybus_actors.venue.connection import Connection
 
-from ..support.chaos import Chaos, a_moment, chaos
+from ..support.chaos import Chaos, chaos
 from ..support.five import is_served
+from ..support.until import a_moment
 
 pytestmark = [
     pytest.mark.anyio,

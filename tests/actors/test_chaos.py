@@ -19,11 +19,12 @@ from polybus_actors.publishing.brake import HELD_BACK
 from polybus_protocol.stream import Publication
 from polybus_services.nats_server import find_nats_server
 
-from ..support.chaos import Chaos, a_moment, chaos
+from ..support.chaos import Chaos, chaos
 from ..support.chaos_servers import can_mount, mute_subscriber, new_key, small_disk, version_of
 from ..support.lives import Lives, lives
 from ..support.rig import QUICK, market_of
 from ..support.told import Account
+from ..support.until import a_moment
 
 pytestmark = [
     pytest.mark.anyio,

@@ -29,10 +29,10 @@ from polybus_actors.publishing.outbox import Outbox
 from polybus_protocol.stream import Stream
 from polybus_services.nats_server import NatsServer, nats_server
 
-from ..support.chaos import a_moment
 from ..support.chaos_servers import free_ports
 from ..support.nats_keys import Key, Operator, creds_of
 from ..support.proxy import proxy_to
+from ..support.until import a_moment, until
 
 pytestmark = pytest.mark.anyio
 
@@ -197,12 +197,6 @@ async def test_a_password_of_a_file(tmp_path: Path) -> None:
     assert SECRET not in said
 
 
-async def until(condition: Any) -> None:
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
-
-
 KEY = Key(raw=bytes(32))
 
 GOOD = creds_of("a.b.c", KEY.seed)
@@ -277,8 +271,7 @@ async def test_publishing_before_the_loss_is_noticed(nats: NatsServer) -> None:
         writer = writer_of(client)
         assert writer is not None
         writer.transport.abort()
-        while not flusher.done() or getattr(writer.transport, "_loop", None) is not None:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: flusher.done() and getattr(writer.transport, "_loop", None) is None)
         assert client.is_connected
         await client.publish("somewhere", b"something")
     finally:

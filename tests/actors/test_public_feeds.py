@@ -14,6 +14,7 @@ from polybus_services.simulator.rtds_feed import RtdsManners
 
 from ..support.five import CRYPTO, EQUITIES, VENUE, follow, is_served, manners_of, venue
 from ..support.rig import QUICK_FEEDS, Rig, rigged
+from ..support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -32,13 +33,6 @@ async def rig() -> AsyncIterator[Rig]:
 async def seconds(rig: Rig, count: float, events: int = 0) -> None:
     """Let time pass at the venue, and so many facts happen."""
     await rig.admin.ask("POST", "/step", {"events": events, "seconds": count})
-
-
-async def until(is_so: Any) -> None:
-    """Wait for the venue."""
-    with anyio.fail_after(60):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
 
 
 # --- rtds --------------------------------------------------------------------------------------------
@@ -118,7 +112,7 @@ async def test_rtds_lives_by_its_pings(rig: Rig) -> None:
     begun = manners._pinged_ms
     for _ in range(4):
         pinged = manners._pinged_ms
-        await until(lambda pinged=pinged: manners._pinged_ms > pinged)
+        await until(lambda at=pinged: manners._pinged_ms > at)  # type: ignore[misc]
         await seconds(rig, 1)
     assert manners._pinged_ms - begun > 400
     await rig.received_all("rtds")
@@ -352,7 +346,7 @@ async def test_sports_pings_are_answered(uppercase: bool) -> None:
             assert session is not None
             for _ in range(8):
                 heard_at = session.last_frame_at
-                await until(lambda at=heard_at: session.last_frame_at > at)
+                await until(lambda at=heard_at: session.last_frame_at > at)  # type: ignore[misc]
             await seconds(rig, 60)
             await rig.received_all("sports")
             status = await rig.consumer.ask("status")

@@ -14,6 +14,7 @@ from polybus_services.simulator import SimulatorOptions
 from ..support.consumer import Refused
 from ..support.contract import document, schema
 from ..support.rig import Rig, market_of, rigged
+from ..support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -75,9 +76,7 @@ async def test_references_are_counted(rig: Rig) -> None:
     await rig.subscribe(own, id="c")
     await rig.consumer.ask("unsubscribe", id="b")
     await rig.consumer.until(lambda: rig.consumer.of(shared).reasons == ["unsubscribed"])
-    with anyio.fail_after(60):
-        while set(following) != {own}:
-            await anyio.lowlevel.checkpoint()
+    await until(lambda: set(following) == {own})
     assert rig.consumer.of(own).gaps == []
 
 

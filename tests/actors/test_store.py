@@ -18,6 +18,7 @@ from polybus_services.nats_server import NatsServer, nats_server
 
 from ..support.proxy import proxy_to
 from ..support.rig import rigged
+from ..support.until import a_moment, until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -209,8 +210,7 @@ async def test_after_trouble_all_is_read_again(nats: NatsServer, nats_client: Cl
                 await kv.put("gw.next", entry("next"))
                 await follower.until(lambda: "next" in follower.heard)
                 # What was read before it was written again is written once more.
-                while not follower.store.is_durable:
-                    await anyio.lowlevel.checkpoint()
+                await until(lambda: follower.store.is_durable)
             await ours.close()
 
 
@@ -220,7 +220,7 @@ async def until_it_holds(client: Client, key: str, value: bytes) -> None:
             if (await (await bucket_of(client)).get(key)).value == value:
                 return
         except (NatsError, TimeoutError):
-            await anyio.lowlevel.checkpoint()
+            await a_moment()
 
 
 async def test_one_that_is_too_large_holds_up_no_other(

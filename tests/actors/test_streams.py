@@ -35,6 +35,7 @@ from polybus_services.replay import (
 )
 
 from ..support.consumer import StreamRecord
+from ..support.until import a_moment, until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -72,11 +73,6 @@ class Record:
         recording = dict(self.streams.recordings_of(self.streams.states[family]))[family]
         assert recording is not None
         return recording
-
-    async def until(self, is_so: Any) -> None:
-        with anyio.fail_after(60):
-            while not is_so():
-                await anyio.lowlevel.checkpoint()
 
     async def stored(self, count: int) -> None:
         """Wait until so many events are in the record, which is later than when NATS has taken them in."""
@@ -181,7 +177,7 @@ async def test_left_to_others(nats: NatsServer, caplog: pytest.LogCaptureFixture
                     StreamConfig(name=f"POLYBUS_{family.upper()}", subjects=[f"{PREFIX}.{family}.>"])
                 )
             record.streams.look()
-            await record.until(lambda: record.outbox.unrecorded == 5)
+            await until(lambda: record.outbox.unrecorded == 5)
             record.says(record.trades)
             record.says(record.orders)
             for key, last in ((record.trades.key, 4), (record.orders.key, 3)):
@@ -216,17 +212,17 @@ async def test_a_stream_that_is_deleted_comes_back(nats: NatsServer) -> None:
             record.says(record.trades)
             record.says(record.orders)
             assert await record.bus.flush(5)
-            await record.until(lambda: record.recording("market").acks == 1)
+            await until(lambda: record.recording("market").acks == 1)
             for name in ("POLYBUS_MARKET", "POLYBUS_USER"):
                 await js.delete_stream(name)
             record.says(record.trades, 5)
             record.says(record.orders, 5)
             record.streams.look()
-            await record.until(lambda: len(record.outbox) == 0)
+            await until(lambda: len(record.outbox) == 0)
             while record.outbox.unrecorded < 5:
                 if not len(record.outbox):
                     record.says(record.trades)
-                await anyio.lowlevel.checkpoint()
+                await a_moment()
             record.says(record.trades)
             last = record.trades.seq
             events = await record.read(f"{record.trades.key}.>", last)
@@ -309,7 +305,7 @@ async def test_an_ordered_consumer_begins_anew_where_it_was(nats: NatsServer) ->
             ):
                 assert [(await anext(old)).sequence for _ in range(2)] == [19, 20]
                 await nats.restart()
-                await record.until(lambda: record.bus.reconnects == 1)
+                await until(lambda: record.bus.reconnects == 1)
                 record.says(record.trades)
                 events = [await anext(old), await anext(fresh)]
                 assert [recorded.event.seq for recorded in events] == [21, 21]

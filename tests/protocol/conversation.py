@@ -113,18 +113,18 @@ class Conversation:
             hearing: a frame that arrives every five seconds meanwhile.
         """
         until, events = self.now + seconds, list[AnyEvent]()
-        frame_at = self.now + 5
+        frame_at, deadline = self.now + 5, self.session.next_deadline()
         while True:
-            deadline = self.session.next_deadline()
             soonest = min(until, frame_at if hearing is not None else until, deadline or until)
             self.now = max(self.now, soonest)
             if hearing is not None and self.now >= frame_at:
                 frame_at += 5
                 events += self.hears(hearing)
+                deadline = self.session.next_deadline()
             elif deadline is not None and deadline <= self.now:
                 events += self.published(self.session.handle_deadline(self.now, self.time))
-                after = self.session.next_deadline()
-                assert after is None or after > self.now, "a deadline was left behind"
+                deadline = self.session.next_deadline()
+                assert deadline is None or deadline > self.now, "a deadline was left behind"
             elif self.now >= until:
                 return events
 

@@ -38,6 +38,9 @@ from .feed_frames import AUTHED, BTC, ETH, price, refused
 
 PONG = b"PONG"
 
+SELDOM_S = 60
+"""Seconds from one look at a book to the next where hours pass, and no book is what it is about."""
+
 # --- the table -------------------------------------------------------------------------------------
 
 
@@ -248,7 +251,7 @@ def test_the_first_data_has_a_deadline_of_its_own() -> None:
 @pytest.mark.parametrize("keys", [(VENUE,), ()], ids=["whole venue", "nothing"])
 def test_where_no_data_is_due_none_is_missed(keys: tuple[str, ...]) -> None:
     """Interest in new markets may be silent for ever, and so may no interest at all."""
-    talk = opened(*keys or (M1,))
+    talk = opened(*keys or (M1,), check_interval_s=SELDOM_S)
     if not keys:
         talk.drops(M1)
     assert talk.waits(3600, hearing=PONG) == []
@@ -258,7 +261,7 @@ def test_where_no_data_is_due_none_is_missed(keys: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("had_data", [True, False])
 def test_patience_counts_from_when_data_is_due(had_data: bool) -> None:
     """An hour in which nothing was wanted is not held against the first key that is."""
-    talk = live(M1) if had_data else opened(VENUE)
+    talk = (live if had_data else opened)(M1 if had_data else VENUE, check_interval_s=SELDOM_S)
     talk.drops(M1)
     talk.waits(3600, hearing=PONG)
     talk.wants(N1)
@@ -296,7 +299,7 @@ def test_a_key_that_stays_silent_is_reported_and_asked_for_again() -> None:
 
 def test_waits_do_not_double_for_ever() -> None:
     """At most ten minutes pass between two requests."""
-    talk = opened(VENUE, N1, data_timeout_s=1e6, first_data_timeout_s=1e6)
+    talk = opened(VENUE, N1, data_timeout_s=1e6, first_data_timeout_s=1e6, check_interval_s=SELDOM_S)
     talk.waits(6_000, hearing=PONG)
     waited = [signal.waited_s for signal in talk.tells() if isinstance(signal, Overdue)]
     assert waited[-1] - waited[-2] == 600

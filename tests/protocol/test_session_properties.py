@@ -95,7 +95,10 @@ class SteppingConversation(Conversation):
 
     def __init__(self, *, remembered: bool) -> None:
         self.offset_s = 0
-        super().__init__(remembered=remembered, ids_per_frame=IDS_PER_FRAME, asset_silence_s=60)
+        # Books are looked at eight times in an interval, and minutes pass here.
+        super().__init__(
+            remembered=remembered, ids_per_frame=IDS_PER_FRAME, asset_silence_s=60, check_interval_s=4
+        )
 
     @property
     def time(self) -> int:

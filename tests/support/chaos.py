@@ -29,6 +29,7 @@ from .five import follow
 from .proxy import Proxy, proxy_to
 from .rig import QUICK_FEEDS, Rig, accounts_of, running_gateway
 from .told import Account, Heard, missing
+from .until import a_moment
 
 FAMILIES = ("market", "user")
 """Of the events that are accounted for; each has a stream of its own."""
@@ -42,9 +43,6 @@ VENUE = SimulatorOptions(
     crowd=CrowdOptions(new_market_share=0.0, resolve_share=0.0),
 )
 """Few streams and busy ones, half of what happens an account's; and always the same streams."""
-
-LOOK_S = 0.0013
-"""Seconds between two looks whether all is well."""
 
 WELL_WITHIN_S = 60.0
 """Seconds in which all must be well again: the slowest fault, a leader's loss, takes a tenth of that."""
@@ -278,11 +276,6 @@ class Chaos:
                 if not sent.get(place, 0) <= said[place] <= sent.get(place, 0) + mirrored.get(place, 0)
             ]
         return faults
-
-
-async def a_moment() -> None:
-    """Let the others go on, and leave them most of the time."""
-    await anyio.sleep(LOOK_S)
 
 
 @asynccontextmanager

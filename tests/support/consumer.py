@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from .contract import fault, fault_of_event
+from .until import until
 
 PREFIX = "polymarket.v1"
 
@@ -152,6 +153,7 @@ class Consumer:
         self.client = client
         self.prefix = prefix
         self.streams: dict[str, StreamRecord] = {}
+        self._by_asset: dict[str, list[StreamRecord]] = {}
         self.system: list[dict[str, Any]] = []
         """What connections went through."""
         self.notices: list[dict[str, Any]] = []
@@ -187,8 +189,17 @@ class Consumer:
             self.unknown.append(event | {"subject": message.subject})
         else:
             may_repeat = "Nats-Msg-Id" in (message.headers or {})
-            self.streams.setdefault(key, StreamRecord(key)).take(event, may_repeat=may_repeat)
+            self._stream(key).take(event, may_repeat=may_repeat)
         self.tell()
+
+    def _stream(self, key: str) -> StreamRecord:
+        """What was received of a stream, from now on if it is the first that is heard of it."""
+        if key not in self.streams:
+            self.streams[key] = record = StreamRecord(key)
+            *_, market, asset = key.split(".")
+            if market != "_":
+                self._by_asset.setdefault(asset, []).append(record)
+        return self.streams[key]
 
     def tell(self) -> None:
         """Let whoever waits look again."""
@@ -207,11 +218,7 @@ class Consumer:
 
     def of(self, asset: str) -> StreamRecord:
         """What was received of an asset, under its market."""
-        found = [
-            record
-            for key, record in self.streams.items()
-            if key.endswith(f".{asset}") and not key.endswith(f"._.{asset}")
-        ]
+        found = self._by_asset.get(asset, [])
         assert len(found) <= 1, [record.key for record in found]
         return found[0] if found else StreamRecord(asset)
 
@@ -253,9 +260,7 @@ class Consumer:
     async def flush(self) -> None:
         """Wait until all that the server has for us is taken in."""
         await self.client.flush()
-        with anyio.fail_after(5):
-            while any(subscription.pending_msgs for subscription in self.client._subs.values()):
-                await anyio.lowlevel.checkpoint()
+        await until(lambda: not any(one.pending_msgs for one in self.client._subs.values()), 5)
 
     async def ask(self, verb: str, /, within_s: float = 20.0, **fields: Any) -> Any:
         """One request, as JSON; the decoded reply.

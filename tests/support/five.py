@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import anyio
 import msgspec
 
 from polybus_services.simulator import Simulator, SimulatorOptions, SportsChoices, UserChoices
@@ -12,6 +11,7 @@ from polybus_services.simulator.rtds_feed import RtdsManners
 from polybus_services.simulator.user_feed import State, UserManners
 
 from .rig import Rig
+from .until import until
 
 FEEDS = ("market", "user", "rtds", "polybolt", "sports")
 
@@ -92,9 +92,7 @@ async def follow(rig: Rig, *feeds: str, **more: Any) -> None:
 
 async def is_served(rig: Rig, *feeds: str) -> None:
     """Wait until the venue has let the gateway's connections in, and knows what they want."""
-    with anyio.fail_after(30):
-        while not all(SERVED[feed](rig) for feed in feeds):
-            await anyio.lowlevel.checkpoint()
+    await until(lambda: all(SERVED[feed](rig) for feed in feeds), 30)
     if "market" in feeds:
         await rig.consumer.until(lambda: all(rig.consumer.of(asset).is_trusted for asset in rig.assets))
 

@@ -36,6 +36,7 @@ from polybus_services.simulator.venue import Link
 
 from .consumer import Consumer, consuming
 from .proxy import Proxy, proxy_to
+from .until import until
 
 QUICK = FeedProfile(
     url="ws://127.0.0.1:1/ws/market",
@@ -191,9 +192,7 @@ class Rig:
             What the consumer received of a feed, and the venue's ledger of it.
         """
         assert (await self.admin.ask("POST", "/pause"))["unflushed"] == []
-        with anyio.fail_after(30):
-            while not self.has_read_all():
-                await anyio.lowlevel.checkpoint()
+        await until(self.has_read_all, 30)
         assert await self.gateway.bus.flush(5)
         await self.consumer.flush()
         return self.consumer.counts(feed), await self.ledger(feed)
