@@ -10,7 +10,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Images set it; then each of the hundred processes that the tests start would compile polybus anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint types mypy pyright core unit thorough check tools docs dist package image soak booksoak loadsoak chaos faults bench bench-core bench-latency bench-telemetry bench-scale bench-burst profile bench-recovery rules format contract lock clean
+.PHONY: help setup demo test lint types mypy pyright core collect unit thorough check tools docs dist package image soak booksoak loadsoak chaos faults bench bench-core bench-latency bench-telemetry bench-scale bench-burst profile bench-recovery rules format contract lock clean
 
 help:  ## list the targets
 	@echo "polybus: Polymarket's real-time feeds on NATS"
@@ -33,7 +33,7 @@ demo: setup  ## run nats-server, simulator and gateway, and show what arrives
 	@$(BIN)/polybus demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
 
 test: setup  ## everything: lint, format, types, tests
-	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core
+	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core collect
 	@$(MAKE) unit
 
 lint: setup  ## rules (ruff check) and layout (ruff format --check)
@@ -61,11 +61,17 @@ core: setup  ## the tests of the core, where nothing else is installed
 thorough: setup  ## look for new examples that break a property, a thousand for each
 	@$(BIN)/pytest --quiet -n 2 --hypothesis-profile=thorough tests/protocol
 
+UNIT := tests/services tests/actors tests/deploy tests/test_boundaries.py
+
+# On a fresh clone pytest compiles each test, and hypothesis reads each module: once here, not in every worker.
+collect: setup
+	@test -d tests/services/__pycache__ || $(BIN)/pytest --quiet --collect-only $(UNIT) >/dev/null || true
+
 # Most tests wait for sockets, so more files at a time than a small machine has cores are faster.  The longest come
 # first, or one of them would be left alone at the end.
 unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
-	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder $(or $(ARGS),tests/services tests/actors tests/deploy tests/test_boundaries.py)
+	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder $(or $(ARGS),$(UNIT))
 
 check: setup tools docs package  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
 	@echo "== deploy, and what is in dist"

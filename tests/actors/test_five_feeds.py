@@ -48,7 +48,7 @@ async def test_exactly_once_in_order_and_to_the_digit(rig: Rig, feed: str) -> No
             await stack.enter_async_context(watching(rig.simulator, feed, *messages))
             for messages in said(rig.simulator, feed)
         ]
-        await rig.admin.ask("POST", "/step", {"events": 3000, "seconds": 60})
+        await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 60})
         await rig.settle()
         received = told(rig, feed)
         expected: dict[str, list[Fact]] = {}
@@ -276,7 +276,7 @@ async def test_one_of_two_feeds_is_lost(rig: Rig, lost: str) -> None:
 async def test_five_feeds_side_by_side(rig: Rig) -> None:
     """None disturbs another: all of what five feeds send arrives, over the connections that they need."""
     await follow(rig, *FEEDS)
-    await rig.admin.ask("POST", "/step", {"events": 3000, "seconds": 60})
+    await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 60})
     await rig.received_all(*FEEDS)
     status = await rig.consumer.ask("status")
     assert {c["id"]: c["authenticated"] for c in status["connections"]} == {

@@ -98,7 +98,7 @@ async def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
     dice, happened = random.Random(SEED), Counter[str]()
     # The witnesses are simple: they do not answer a ping of WebSocket's own, as the gateway does.
     forgiving = PolyboltChoices(pongs_missed=1_000_000)
-    options = venue(seed=SEED, paused=False, rate=300, markets=6, polybolt=forgiving)
+    options = venue(seed=SEED, paused=False, rate=150, markets=6, polybolt=forgiving)
     with anyio.fail_after(SECONDS + 120):
         async with rigged(options, IMPATIENT["market"], feeds=IMPATIENT, proxied=True) as rig:
             await rig.admin.ask("POST", "/pause")

@@ -51,7 +51,7 @@ class Scene(msgspec.Struct):
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
     """Set it up for the length of a block."""
-    async with nats_server() as nats, running_simulator(SimulatorOptions(rate=400)) as simulator:
+    async with nats_server() as nats, running_simulator(SimulatorOptions(rate=150)) as simulator:
         here = Scene(simulator, nats.url)
         async with running(["run", "--json"], A_MODULE_S, **here.variables) as gateway:
             await gateway.json()

@@ -45,8 +45,8 @@ class Stage(msgspec.Struct):
 @pytest.fixture
 async def stage(nats: NatsServer) -> AsyncIterator[Stage]:
     """A simulator, and a gateway in a process of its own that follows it and has its first account."""
-    pace = Pace(price_s=0.05, comment_s=0.05, game_s=0.05)
-    async with running_simulator(SimulatorOptions(markets=3, rate=200, pace=pace)) as simulator:
+    pace = Pace(price_s=0.2, comment_s=0.1, game_s=0.1)
+    async with running_simulator(SimulatorOptions(markets=3, rate=60, pace=pace)) as simulator:
         settings = {variable_of(f"feeds.{feed}.url"): url for feed, url in simulator.feeds.items()}
         alice, *_ = simulator.accounts
         settings |= {

@@ -32,7 +32,7 @@ pytestmark = [
 async def test_a_drain() -> None:
     """At the end every live stream gets its gap, and nothing after it; sockets close with 1000; all published."""
     with anyio.fail_after(30):
-        async with rigged(SimulatorOptions(markets=6, seed=5, rate=2000)) as rig:
+        async with rigged(SimulatorOptions(markets=6, seed=5, rate=1000)) as rig:
             await rig.subscribe(*rig.assets)
             await rig.consumer.until(lambda: rig.consumer.received > 1000)
             begun = anyio.current_time()
@@ -108,7 +108,7 @@ async def test_two_thousand_assets() -> None:
     patient = msgspec.structs.replace(
         FeedProfile(url=""), dial_interval_s=0.05, ping_interval_s=0.5, first_data_timeout_s=10
     )
-    options = SimulatorOptions(markets=1000, seed=5, rate=500)
+    options = SimulatorOptions(markets=1000, seed=5, rate=300)
     with anyio.fail_after(60):
         async with rigged(options, patient) as rig:
             assets = rig.assets

@@ -392,7 +392,7 @@ async def test_a_receiver_that_hangs(nats: NatsServer) -> None:
         async with (
             await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
             anyio.create_task_group() as tasks,
-            running_simulator(SimulatorOptions(markets=4, seed=5, rate=1000)) as simulator,
+            running_simulator(SimulatorOptions(markets=4, seed=5, rate=300)) as simulator,
             consuming(nats.url) as consumer,
         ):
             tasks.start_soon(listener.serve, hang)
