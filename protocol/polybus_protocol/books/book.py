@@ -8,6 +8,7 @@ while nothing may be believed.
 import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
+from typing import Never
 
 import msgspec
 
@@ -19,11 +20,11 @@ _PRICE = re.compile(r"([0-9]{0,3})(?:\.([0-9]{0,9}))?")
 BILLIONTH = 9
 """Digits after the point that a price may have: the finest tick on record has four (changelog of the venue)."""
 
+ONE = 10**BILLIONTH
+"""The `price_key` of a dollar, which no share costs."""
+
 KNOWN_PRICES = 20_000
 """Spellings of prices remembered, about 3 MB: all prices of the 0.0001 grid, twice.  When full, it starts over."""
-
-_known: dict[str, tuple[int, str]] = {}
-"""Price as spelled -> `price_key`, and how the text of a level at that price begins."""
 
 _read_levels = msgspec.json.Decoder(list[Level]).decode
 _read_level = msgspec.json.Decoder(Level).decode
@@ -33,28 +34,34 @@ class BadLevel(ValueError):
     """A level whose price, size or side cannot be read."""
 
 
+class _Prices(dict[str, tuple[int, str]]):
+    """Price as spelled -> `price_key`, and how the text of a level at that price begins; learned when first asked for."""
+
+    def __missing__(self, price: str) -> tuple[int, str]:
+        match = _PRICE.fullmatch(price)
+        if match is None or not any(match.groups()):
+            raise BadLevel(
+                f"{price[:40]!r} is no price: up to three digits, and up to {BILLIONTH} after the point"
+            )
+        if len(self) >= KNOWN_PRICES:
+            self.clear()
+        whole, fraction = match.groups()
+        key = int(whole or 0) * ONE + int((fraction or "").ljust(BILLIONTH, "0"))
+        # All levels of the price share the number, wherever they are.
+        self[price] = entry = key, level_head(price)
+        return entry
+
+
+_PRICES = _Prices()
+
+
 def price_key(price: str) -> int:
     """A price as a whole number of billionths of a dollar: exact, and the same for `.5`, `0.5` and `0.50`.
 
     Raises:
         BadLevel: it is no price.
     """
-    return (_known.get(price) or _learn(price))[0]
-
-
-def _learn(price: str) -> tuple[int, str]:
-    match = _PRICE.fullmatch(price)
-    if match is None or not any(match.groups()):
-        raise BadLevel(
-            f"{price[:40]!r} is no price: up to three digits, and up to {BILLIONTH} after the point"
-        )
-    if len(_known) >= KNOWN_PRICES:
-        _known.clear()
-    whole, fraction = match.groups()
-    key = int(whole or 0) * 10**BILLIONTH + int((fraction or "").ljust(BILLIONTH, "0"))
-    # All levels of the price share the number, wherever they are.
-    _known[price] = entry = key, level_head(price)
-    return entry
+    return _PRICES[price][0]
 
 
 class Side:
@@ -80,25 +87,10 @@ class Side:
         """
         texts: dict[int, str] = {}
         for level in levels:
-            key, head = _known.get(level.price) or _learn(level.price)
+            key, head = _PRICES[level.price]
             if _is_some(level.size):
                 texts[key] = f'{head}{level.size}"}}'
         self.texts, self.keys = texts, sorted(texts)
-
-    def put(self, price: str, size: str) -> None:
-        """A level's new total; zero removes it.
-
-        Raises:
-            BadLevel: the price or the size cannot be read.
-        """
-        key, head = _known.get(price) or _learn(price)
-        texts = self.texts
-        if _is_some(size):
-            if key not in texts:
-                insort(self.keys, key)
-            texts[key] = f'{head}{size}"}}'
-        elif texts.pop(key, None) is not None:
-            del self.keys[bisect_left(self.keys, key)]
 
     def text(self, *, falling: bool) -> str:
         """The levels inside the hashed text, see `book_hash.levels_json`."""
@@ -134,8 +126,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
             for key in before.keys() | after.texts.keys():
                 if before.get(key) != (text := after.texts.get(key)):
                     yield _read_level(text or before[key]).price
-                    yield f"{10**BILLIONTH - key:0{BILLIONTH + 1}d}"[:-BILLIONTH] + (
-                        f".{10**BILLIONTH - key:0{BILLIONTH}d}".rstrip("0")
+                    yield f"{ONE - key:0{BILLIONTH + 1}d}"[:-BILLIONTH] + (
+                        f".{ONE - key:0{BILLIONTH}d}".rstrip("0")
                     )
 
 
@@ -148,9 +140,9 @@ class OrderBook:
     __slots__ = (
         "ask_side",
         "bid_side",
-        "changes",
         "hash",
         "is_live",
+        "snapshot_version",
         "source_time",
         "stale",
         "top_misses",
@@ -163,8 +155,8 @@ class OrderBook:
         """Whether a snapshot of this epoch is here."""
         self.version = 0
         """Rises with each change."""
-        self.changes = 0
-        """Messages with changes that the book has taken in since its last snapshot."""
+        self.snapshot_version = 0
+        """The version that its last snapshot made."""
         self.source_time: int | None = None
         """Milliseconds since the epoch by the venue's clock, of the last event that changed the book."""
         self.hash: str | None = None
@@ -205,21 +197,28 @@ class OrderBook:
         time, changes = event.source_time, event.changes
         if not self.is_live or not changes:
             return
-        if time is not None and self.source_time is not None and time < self.source_time:
+        if time is not None and (taken := self.source_time) is not None and time < taken:
             # What the snapshot already holds must not undo it (undocumented; the cautious reading).
             self.stale += len(changes)
             return
+        bids, asks, prices = self.bid_side, self.ask_side, _PRICES
         try:
             for change in changes:
-                if change.side == "BUY":
-                    self.bid_side.put(change.price, change.size)
-                elif change.side == "SELL":
-                    self.ask_side.put(change.price, change.size)
-                else:
-                    raise BadLevel(f"{change.side[:40]!r} is no side: BUY or SELL")
+                side, size = change.side, change.size
+                levels = bids if side == "BUY" else asks if side == "SELL" else _no_side(side)
+                key, head = prices[change.price]
+                if _is_some(size):
+                    if key not in levels.texts:
+                        insort(levels.keys, key)
+                    levels.texts[key] = f'{head}{size}"}}'
+                elif levels.texts.pop(key, None) is not None:
+                    del levels.keys[bisect_left(levels.keys, key)]
             # Which book an entry describes when there are several is not known, so only the last one counts.
+            # What is not told cannot be wrong, and 0 and 1 mean that there is none.
             last = changes[-1]
-            if self._is_top(last.best_bid, last.best_ask):
+            if ((best := last.best_bid) is None or prices[best][0] == (bids.keys[-1] if bids.keys else 0)) and (
+                (best := last.best_ask) is None or prices[best][0] == (asks.keys[0] if asks.keys else ONE)
+            ):
                 self.top_misses = 0
             else:
                 self.top_misses += 1
@@ -227,8 +226,8 @@ class OrderBook:
             self.clear()
             raise
         self.version += 1
-        self.changes += 1
-        self.source_time, self.hash = time, last.hash
+        self.source_time = time
+        self.hash = last.hash
 
     def clear(self) -> None:
         """Nothing is known any more."""
@@ -287,22 +286,14 @@ class OrderBook:
         self.ask_side.replace(book.asks)
         self.is_live = True
         self.version += 1
-        self.changes = 0
+        self.snapshot_version = self.version
         self.untried = Snapshot(book, self.version, *before)
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
 
-    def _is_top(self, best_bid: str | None, best_ask: str | None) -> bool:
-        """Whether these are our best prices; what is not told cannot be wrong, and 0 and 1 mean none."""
-        bids, asks = self.bid_side.keys, self.ask_side.keys
-        if best_bid is not None:
-            key, _ = _known.get(best_bid) or _learn(best_bid)
-            if key != (bids[-1] if bids else 0):
-                return False
-        if best_ask is None:
-            return True
-        key, _ = _known.get(best_ask) or _learn(best_ask)
-        return key == (asks[0] if asks else 10**BILLIONTH)
+
+def _no_side(side: str) -> Never:
+    raise BadLevel(f"{side[:40]!r} is no side: BUY or SELL")
 
 
 def _is_some(size: str) -> bool:
@@ -325,8 +316,7 @@ def _sizes(side: Side) -> dict[int, str]:
 
 
 def _mirror(bids: Side, asks: Side) -> bool:
-    one = 10**BILLIONTH
-    if [one - key for key in reversed(asks.keys)] != bids.keys:
+    if [ONE - key for key in reversed(asks.keys)] != bids.keys:
         return False
     pairs = zip(bids.levels(falling=False), asks.levels(falling=True), strict=True)
     return all(bid.size == ask.size or _plain(bid.size) == _plain(ask.size) for bid, ask in pairs)
