@@ -85,7 +85,7 @@ class AssetStream(Stream):
     def absorb(self, event: Event) -> Doubt | None:
         """See `Stream`: the book, and what is known of the market, follow."""
         try:
-            if event.__class__ is PriceChange:
+            if isinstance(event, PriceChange):
                 self.book.follow(event)
                 return None
             self.facts.learn(event)

@@ -216,7 +216,9 @@ class OrderBook:
             # Which book an entry describes when there are several is not known, so only the last one counts.
             # What is not told cannot be wrong, and 0 and 1 mean that there is none.
             last = changes[-1]
-            if ((best := last.best_bid) is None or prices[best][0] == (bids.keys[-1] if bids.keys else 0)) and (
+            if (
+                (best := last.best_bid) is None or prices[best][0] == (bids.keys[-1] if bids.keys else 0)
+            ) and (
                 (best := last.best_ask) is None or prices[best][0] == (asks.keys[0] if asks.keys else ONE)
             ):
                 self.top_misses = 0

@@ -24,6 +24,9 @@ from .loss import concerned
 from .signals import Declined, Signal, Tapped
 from .states import Input, State
 
+_JSON_BEGINS = (b"{", b"[")
+"""What is no JSON is a word."""
+
 
 class Session(Actions):
     """See the module.
@@ -103,7 +106,7 @@ class Session(Actions):
             return []
         watch = self._watch
         watch.frame_at = now
-        if not frame.startswith((b"{", b"[")):
+        if frame[:1] not in _JSON_BEGINS:
             return self._receive_word(frame.strip(), now, time)
         self.frames += 1
         if frame == self._last_frame and b'hash":' in frame:
@@ -219,7 +222,7 @@ class Session(Actions):
     # --- beside the hot path -----------------------------------------------------------------------
 
     def _receive_word(self, frame: bytes, now: float, time: int) -> list[Publication]:
-        if frame.startswith((b"{", b"[")):
+        if frame[:1] in _JSON_BEGINS:
             return self.receive(frame, now, time)  # there were blanks around it
         meaning = self._dialect.words.get(frame)
         if meaning is Word.PING:

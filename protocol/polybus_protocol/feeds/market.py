@@ -30,10 +30,10 @@ from .dialect import EVERYTHING, Manners
 from .market_book import FEED as FEED
 from .market_book import book_of
 from .market_wire import (
-    HotChange,
     HotPriceChange,
     WireBestBidAsk,
     WireBook,
+    WireChange,
     WireLastTradePrice,
     WireMarket,
     WireOldChange,
@@ -75,36 +75,15 @@ def _book(wire: WireBook) -> list[Keyed]:
 
 
 def _price_change(wire: WirePriceChange) -> list[Keyed]:
+    return _by_asset(wire.market, milliseconds(wire.timestamp), wire.price_changes)
+
+
+def _by_asset(market: str, source_time: int | None, entries: list[WireChange]) -> list[Keyed]:
     """One event per asset, in the order in which the assets first appear."""
-    market, source_time = wire.market, milliseconds(wire.timestamp)
-    keyed: list[Keyed] = []
-    by_asset: dict[str, list[Change]] = {}
-    for entry in wire.price_changes:
-        asset = entry.asset_id
-        change = Change(
-            entry.price,
-            entry.size,
-            entry.side,
-            entry.hash or None,
-            entry.best_bid or None,
-            entry.best_ask or None,
-        )
-        changes = by_asset.get(asset)
-        if changes is None:
-            by_asset[asset] = changes = [change]
-            keyed.append((asset, PriceChange(market, asset, changes, source_time=source_time)))
-        else:
-            changes.append(change)
-    return keyed
-
-
-def _hot_price_change(wire: HotPriceChange) -> list[Keyed]:
-    """The same for the hot path, and for what nearly all of them are: one level, told for both assets of the market."""
-    market, source_time, entries = wire.market, wire.timestamp, wire.price_changes
     if len(entries) == 2:
         one, other = entries
         asset, mirror = one.asset_id, other.asset_id
-        if asset != mirror:
+        if asset != mirror:  # as nearly always: a change, told for both assets of the market
             return [
                 (asset, PriceChange(market, asset, [_change(one)], source_time=source_time)),
                 (mirror, PriceChange(market, mirror, [_change(other)], source_time=source_time)),
@@ -118,8 +97,15 @@ def _hot_price_change(wire: HotPriceChange) -> list[Keyed]:
     ]
 
 
-def _change(entry: HotChange) -> Change:
-    return Change(entry.price, entry.size, entry.side, entry.hash, entry.best_bid, entry.best_ask)
+def _change(entry: WireChange) -> Change:
+    return Change(
+        entry.price,
+        entry.size,
+        entry.side,
+        entry.hash or None,
+        entry.best_bid or None,
+        entry.best_ask or None,
+    )
 
 
 def _old_price_change(wire: WireOldPriceChange) -> list[Keyed]:
@@ -332,7 +318,8 @@ class MarketDialect(Manners):
             self._hot_frames += 1
             if self._hot_frames % DRIFT_EVERY:
                 try:
-                    return _hot_price_change(_read_hot(frame))
+                    wire = _read_hot(frame)
+                    return _by_asset(wire.market, wire.timestamp, wire.price_changes)
                 except UNREADABLE:
                     pass  # the careful path tells what is wrong
         try:

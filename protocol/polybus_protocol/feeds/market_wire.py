@@ -73,24 +73,12 @@ class WirePriceChange(msgspec.Struct, gc=False):
     event_type: str | None = None
 
 
-class HotChange(msgspec.Struct, gc=False):
-    """One entry of `price_changes` in its present form, with nothing missing; it is decoded a million times an hour."""
-
-    asset_id: Text
-    price: Text
-    size: Text
-    side: Text
-    hash: Text | None
-    best_bid: Text | None
-    best_ask: Text | None
-
-
 class HotPriceChange(msgspec.Struct, gc=False):
-    """The same as `WirePriceChange`, as it nearly always is: whatever departs from this is read with more care."""
+    """The same for the hot path, where the time is read as a number at once; what departs from it is read with more care."""
 
     market: Text
-    price_changes: list[HotChange]
-    timestamp: Time
+    price_changes: list[WireChange]
+    timestamp: Time | None = None
 
 
 class WireOldChange(msgspec.Struct, gc=False):
