@@ -205,6 +205,19 @@ def test_a_break_loses_what_no_ack_has_vouched_for(sampling: Sampling) -> None:
     assert sampling.reckons() == []
 
 
+def test_a_break_loses_what_nobody_has_asked_for_lately(sampling: Sampling) -> None:
+    """The server may have taken it in and not stored it; the last words of a stream that is quiet by now are stored."""
+    sampling.hears(sampling.hands(1)[0])
+    sampling.hands(2, is_stored=False)
+    sampling.recording.nap(TIMEOUT_S)
+    assert [publication.seq for publication in sampling.recording.break_off()] == [2, 3]
+    sampling.hears(sampling.hands(1)[0])
+    sampling.hands(2)
+    sampling.recording.nap(ASK_INTERVAL_S)
+    sampling.recording.nap(TIMEOUT_S + 0.1)
+    assert sampling.recording.break_off() == []
+
+
 # --- acked -----------------------------------------------------------------------------------------
 
 

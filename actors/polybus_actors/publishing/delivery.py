@@ -185,6 +185,8 @@ class Sampled(Recording):
         """What each ack that is owed vouches for."""
         self._count = 0
         self._ask_at = 0.0
+        self._since_asked_s = 0.0
+        """Seconds since an ack was asked for last; what nobody has asked for yet is hardly younger."""
         self._waited_s = 0.0
         self._last_seq = 0
         """Of the stream, when it last vouched; 0 if it did not yet since the last trouble."""
@@ -202,7 +204,7 @@ class Sampled(Recording):
         self._count += 1
         if self._count < self._every and now < self._ask_at:
             return 0
-        self._count, self._ask_at = 0, now + ASK_INTERVAL_S
+        self._count, self._ask_at, self._since_asked_s = 0, now + ASK_INTERVAL_S, 0.0
         self._number += 1
         if self.reason is None:
             self._asked.append((self._number, self._unasked))
@@ -225,6 +227,7 @@ class Sampled(Recording):
 
     @override
     def nap(self, seconds: float) -> None:
+        self._since_asked_s += seconds
         self._waited_s = self._waited_s + seconds if self._asked else 0.0
         if self._waited_s > self._ack_timeout_s:
             self._fall_silent(f"no ack for {self._ack_timeout_s:g} s")
@@ -232,8 +235,11 @@ class Sampled(Recording):
     @override
     def break_off(self) -> list[Publication]:
         lost = [publication for _, publications in self._asked for publication in publications]
-        # What nobody has asked for yet is the markers' to vouch for: the last words of a quiet stream would else be in
-        # a gap after each reconnect.
+        # What nobody has asked for yet may have been taken in and not stored: a server that ends forgets what waits
+        # for its streams.  After a while the markers vouch for it, or the last words of a quiet stream would be in a gap
+        # after each reconnect.
+        if self._since_asked_s <= ASK_INTERVAL_S + self._ack_timeout_s:
+            lost += self._unasked
         self._begin()
         return lost
 
