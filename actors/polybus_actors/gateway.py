@@ -183,18 +183,20 @@ class Gateway:
         budget = max(self.settings.drain_timeout_s - CLOSE_TIMEOUT_S, 0.0)
         logger.info("draining, for %g s at most", self.settings.drain_timeout_s)
         self.control.refuse()
+        is_confirmed = False
         with anyio.move_on_after(budget):
             async with anyio.create_task_group() as tasks:
                 for pool in self.pools:
                     tasks.start_soon(pool.drain)
             await self.control.drain(budget / 4)
-            if not await self.bus.flush(budget / 3):
-                logger.error(
-                    "NATS did not confirm all events in time; %d are lost with this process, "
-                    "%d of them of families that are never given up else",
-                    len(self.outbox),
-                    self.outbox.kept,
-                )
+            is_confirmed = await self.bus.flush(budget / 3)
+        if not is_confirmed:
+            logger.error(
+                "NATS did not confirm all events in time; %d are lost with this process, "
+                "%d of them of families that are never given up else",
+                len(self.outbox),
+                self.outbox.kept,
+            )
 
     async def _lost(self, streams: list[Stream]) -> None:
         for pool in self.pools:
