@@ -296,9 +296,11 @@ async def test_replay_goes_on_live(nats: NatsServer, start: Any, seqs: range) ->
 async def test_an_ordered_consumer_begins_anew_where_it_was(nats: NatsServer) -> None:
     """After a restart of the server it goes on after the last event, and if there was none, with the next one."""
     with anyio.fail_after(60):
-        async with recording(nats) as record:
+        # Each asks for an ack, or the last ones would be in doubt, and told of.
+        async with recording(nats, delivery={"every": 1}) as record:
             record.says(record.trades, 20)
             await record.stored(20)
+            await until(lambda: record.recording("market").acks == 20)
             async with (
                 replay(record.client, f"{PREFIX}.market.>", start=live()) as fresh,
                 replay(record.client, f"{PREFIX}.market.>", start=at(19)) as old,
