@@ -107,22 +107,30 @@ class Side:
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """The last snapshot of a book, and what it took the place of."""
+    """The last snapshot of a book, and what it took the place of.
 
-    event: Book
+    It is kept as text, until somebody has tried to prove it: as levels, of twenty thousand assets that have just been
+    asked for, it would take more memory than the books do.
+    """
+
+    hash: str | None
+    source_time: int | None
     version: int
     """Of the book that it made."""
-    bids: dict[int, str]
+    bids: str
+    """As the hash wants them: worst first."""
+    asks: str
+    bids_before: dict[int, str]
     """The texts of what there was before it, by `price_key`."""
-    asks: dict[int, str]
+    asks_before: dict[int, str]
 
     def changed_prices(self) -> Iterator[str]:
         """Prices whose levels it changed, as somebody on either outcome would say them; none if there were none."""
-        if not self.bids and not self.asks:
+        if not self.bids_before and not self.asks_before:
             return
-        for before, levels in ((self.bids, self.event.bids), (self.asks, self.event.asks)):
+        for before, levels in ((self.bids_before, self.bids), (self.asks_before, self.asks)):
             after = Side()
-            after.replace(levels)
+            after.replace(_read_levels(f"[{levels}]"))
             for key in before.keys() | after.texts.keys():
                 if before.get(key) != (text := after.texts.get(key)):
                     yield _read_level(text or before[key]).price
@@ -274,6 +282,10 @@ class OrderBook:
         """Whether the other is the book of the market's other outcome: a bid at p here is an ask at 1 - p there."""
         return _mirror(self.bid_side, other.ask_side) and _mirror(other.bid_side, self.ask_side)
 
+    def hashed_sides(self) -> tuple[str, str]:
+        """Bids and asks as the venue's hash wants them, worst first."""
+        return self.bid_side.text(falling=False), self.ask_side.text(falling=True)
+
     def equals(self, book: Book) -> bool:
         """Whether a snapshot holds just these levels."""
         other = OrderBook()
@@ -289,9 +301,9 @@ class OrderBook:
         self.is_live = True
         self.version += 1
         self.snapshot_version = self.version
-        self.untried = Snapshot(book, self.version, *before)
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
+        self.untried = Snapshot(book.hash, book.source_time, self.version, *self.hashed_sides(), *before)
 
 
 def _no_side(side: str) -> Never:

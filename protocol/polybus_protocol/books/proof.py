@@ -9,9 +9,9 @@ import enum
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-from ..events import Book, Event, LastTradePrice, Level, TickSizeChange
+from ..events import Book, Event, LastTradePrice, TickSizeChange
 from .book import OrderBook, Snapshot
-from .book_hash import hash_of_json, levels_json
+from .book_hash import hash_of_json
 
 MIN_ORDER_SIZES = ("5", "15", "1")
 """Smallest order, in shares, as the venue's markets have it; tried until one is proved (REST `GET /book`)."""
@@ -77,12 +77,7 @@ class MarketFacts:
             self._failures += 1
             return Verdict.UNKNOWN
         untried, book.untried = book.untried, None
-        of_now = (
-            book.hash,
-            book.source_time,
-            book.bid_side.text(falling=False),
-            book.ask_side.text(falling=True),
-        )
+        of_now = book.hash, book.source_time, *book.hashed_sides()
         if self._holds(market, asset, *of_now) or self._try(market, asset, *of_now):
             return Verdict.PROVED
         if untried is not None:
@@ -111,11 +106,17 @@ class MarketFacts:
 
     def _try_snapshot(self, market: str, asset: str, snapshot: Snapshot) -> bool:
         """Whether a snapshot, which changes may have followed by now, can be proved."""
-        event = snapshot.event
-        if event.hash is None or event.source_time is None:
+        if snapshot.hash is None or snapshot.source_time is None:
             return False
-        levels = _text(reversed(event.bids)), _text(reversed(event.asks))
-        return self._try(market, asset, event.hash, event.source_time, *levels, snapshot.changed_prices())
+        return self._try(
+            market,
+            asset,
+            snapshot.hash,
+            snapshot.source_time,
+            snapshot.bids,
+            snapshot.asks,
+            snapshot.changed_prices(),
+        )
 
     def _try(
         self,
@@ -173,7 +174,3 @@ def _spellings(price: str) -> tuple[str, ...]:
     whole, _, fraction = price.partition(".")
     short = fraction.rstrip("0")
     return price, f"{whole}.{short}" if short else whole, f"{whole}.{short.ljust(3, '0')}"
-
-
-def _text(levels: Iterable[Level]) -> str:
-    return levels_json((level.price, level.size) for level in levels)
