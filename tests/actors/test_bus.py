@@ -82,7 +82,7 @@ async def test_nats_is_killed_and_comes_back(rig: Rig) -> None:
 async def test_the_line_to_nats_is_cut() -> None:
     """What was on its way when the connection broke is covered by gaps, to the last event, then come fresh books."""
     with anyio.fail_after(180):
-        async with rigged(SimulatorOptions(markets=4, seed=5, rate=600), proxied=True) as rig:
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=400), proxied=True) as rig:
             await rig.subscribe(*rig.assets)
             for _ in range(3):
                 received = rig.consumer.received
