@@ -74,11 +74,13 @@ def encode_token(value: str | None) -> str:
     """
     if not value:
         return ABSENT
-    if value.isascii() and value.isalnum():
+    if value == ABSENT:
+        return "%5F"
+    if value.isascii() and value.replace("_", "0").isalnum():
         return value
-    # `quote` leaves `.` and `_` alone: the one separates tokens, the other alone means "absent".
+    # `quote` leaves `.` alone, which separates tokens.
     try:
-        return "%5F" if value == ABSENT else quote(value, safe="").replace(".", "%2E")
+        return quote(value, safe="").replace(".", "%2E")
     except UnicodeEncodeError:
         raise SubjectError(f"the id {value!r} is no text that UTF-8 could carry") from None
 
