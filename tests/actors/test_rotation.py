@@ -30,7 +30,7 @@ TWO = msgspec.structs.replace(QUICK, twin_connections=True)
 async def busy(profile: Any = QUICK) -> AsyncIterator[tuple[Rig, Witness]]:
     """A rig whose venue talks, with all assets followed, and an outsider who follows them from before."""
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=4, seed=5, rate=400, paused=True), profile) as rig:
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=150, paused=True), profile) as rig:
             asked = {"type": "market", "assets_ids": rig.assets, "custom_feature_enabled": True}
             async with (
                 watching(rig.simulator, "market", asked) as witness,
