@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from polybus_actors.venue.accounts import Account, Accounts
-from polybus_actors.venue.connection import MUTE_ENDS
+from polybus_actors.venue.suspicion import MUTE_ENDS
 from polybus_services.simulator import Simulator
 
 from ..support.consumer import Refused

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from anyio.streams.tls import TLSStream
 
-from polybus_actors.venue.transport import DialFailed, Wire, dial
+from polybus_actors.venue.transport import DialFailed, dial
+from polybus_actors.venue.wire import Wire
 from polybus_protocol.websocket.backoff import Verdict
 from polybus_services.simulator import SimulatorOptions, running_simulator
 

@@ -9,7 +9,7 @@ import enum
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
@@ -33,22 +33,15 @@ from ..publishing.brake import HELD_BACK, Brake
 from ..publishing.outbox import Outbox
 from .orders import Carry, Doubt, Drop, Order, Retire, Stop
 from .pacer import DialPacer
+from .suspicion import LONG_HELD_S, Suspicion
 from .tally import Tally
-from .transport import CHUNK_BYTES, DialFailed, Wire, dial
+from .transport import DialFailed, dial
+from .wire import CHUNK_BYTES, Wire
 
 logger = logging.getLogger("polybus.connection")
 
 LONGEST_NAP_S = 0.25
 """Seconds between two looks at the session's deadlines, which may move closer while we sleep."""
-
-
-MUTE_ENDS = 3
-"""Sockets in a row that ended without an event, on a feed that says nothing of credentials, before they are
-doubted and dialled seldom: one or two are accidents (py-clob-client issues 204 and 206)."""
-
-
-LONG_HELD_S = 60.0
-"""Seconds after which a quiet socket is no accident: what refuses credentials hangs up at once."""
 
 
 class Phase(enum.Enum):
@@ -129,11 +122,9 @@ class Connection:
         self._backoff = Backoff(profile.backoff, random.random)
         self._past = Tally()
         self._had_data = False
-        self._mute_ends = 0
+        self._suspicion = Suspicion()
         self._stopping = False
         self._earlier = incarnation
-        self._unsent: deque[bytes] = deque()
-        self._has_unsent = anyio.Event()
         self._wire: Wire | None = None
         self._brake = outbox.brake if outbox.brake.concerns(BRINGS[dialect.feed]) else None
         """What holds it back where its events are never given up."""
@@ -227,7 +218,9 @@ class Connection:
         except DialFailed as failure:
             reason, verdict, retry_after_s = str(failure), failure.verdict, failure.retry_after_s
         else:
-            reason, verdict = self._judge(*await self._converse(wire))
+            reason, verdict = await self._converse(wire)
+            is_mute = self._dialect.proof is Proof.SILENT and not self._had_data
+            reason, verdict = self._suspicion.judge(reason, verdict, is_mute=is_mute)
         self._past += Tally(errors=1)
         if verdict is Verdict.NEVER:
             self._enter(Phase.REFUSED, reason)
@@ -236,23 +229,9 @@ class Connection:
         self._enter(Phase.WAITING, reason)
         await anyio.sleep(self.retry_in_s)
 
-    def _judge(self, reason: str, verdict: Verdict) -> tuple[str, Verdict]:
-        """A feed that says nothing of credentials, and hangs up again and again, has said it all the same."""
-        if self._dialect.proof is not Proof.SILENT or self._had_data:
-            self._mute_ends = 0
-            return reason, verdict
-        self._mute_ends += 1
-        if self._mute_ends < MUTE_ENDS or verdict is Verdict.NEVER:
-            return reason, verdict
-        advice = (
-            f"{reason}; that is {self._mute_ends} times in a row without a single event, so the venue may not "
-            "accept the credentials (wrong key, secret or passphrase, or builder credentials)"
-        )
-        return advice, Verdict.RETRY_LATER
-
     async def _converse(self, wire: Wire) -> tuple[str, Verdict]:
         """Hold one conversation to its end."""
-        self._wire, self._unsent = wire, deque()
+        self._wire = wire
         session = self.session = Session(
             self.profile,
             self._dialect,
@@ -276,7 +255,7 @@ class Connection:
         finally:
             self._end_session("the connection's actor ended", Verdict.RETRY)
             with anyio.CancelScope(shield=True):
-                await self._close(wire, polite=self._stopping)
+                await wire.close(self.profile.close_timeout_s, polite=self._stopping)
         # Where silence is no sign of anything, a socket that held for long is as good as one that delivered.
         held = not session.cargo.expects_data and anyio.current_time() >= opened_at + LONG_HELD_S
         self._had_data = session.has_data or held
@@ -333,25 +312,9 @@ class Connection:
         self.reason = reason
 
     async def _write(self, wire: Wire, session: Session) -> None:
-        while True:
-            await self._has_unsent.wait()
-            self._has_unsent = anyio.Event()
-            while self._unsent:
-                chunk = self._unsent.popleft()
-                if not self.profile.frame_interval_s:
-                    # What is taken back and asked for again arrives together: nothing is said in between.
-                    chunk += b"".join(self._unsent)
-                    self._unsent.clear()
-                try:
-                    # A peer that takes nothing in is noticed by the session's watchdogs, which cancel this.
-                    await wire.stream.send(chunk)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    if session.is_held:
-                        self._outbox.put(
-                            session.end("the venue hung up while it was held back", time.time_ns())
-                        )
-                    return  # the reader is told as well, and says so
-                await anyio.sleep(self.profile.frame_interval_s)
+        await wire.write(self.profile.frame_interval_s)
+        if session.is_held:  # nobody reads, and so nobody else is told
+            self._outbox.put(session.end("the venue hung up while it was held back", time.time_ns()))
 
     async def _keep_time(self, session: Session, scope: anyio.CancelScope) -> None:
         while session.state is not State.CLOSED:
@@ -362,22 +325,6 @@ class Connection:
             self._outbox.put(session.handle_deadline(anyio.current_time(), time.time_ns()))
             self._follow_up()
         scope.cancel()
-
-    async def _close(self, wire: Wire, *, polite: bool) -> None:
-        """Say goodbye if there is somebody to say it to, and let go of the socket."""
-        with anyio.move_on_after(self.profile.close_timeout_s if polite else 0.1):
-            try:
-                await wire.stream.send(
-                    b"".join(self._unsent) + wire.frames.data_to_send() + wire.frames.close(1000)
-                )
-                while polite and not any(
-                    isinstance(frame, PeerClosed)
-                    for frame in wire.frames.receive(await wire.stream.receive(CHUNK_BYTES))
-                ):
-                    pass
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
-                pass
-        await anyio.aclose_forcefully(wire.stream)
 
     # --- what the pool wants -----------------------------------------------------------------------
 
@@ -440,13 +387,7 @@ class Connection:
             self._enter(Phase.LIVE, None)
         if signals := session.take_signals():
             self._on_signals(signals)
-        unsent = wire.frames.data_to_send()
-        if unsent:
-            self._unsent.append(unsent)
-        if session.state is not State.CLOSED:
-            self._unsent += map(wire.frames.text, session.data_to_send())
-        if self._unsent:
-            self._has_unsent.set()
+        wire.say(session.data_to_send() if session.state is not State.CLOSED else ())
 
     def _end_session(self, reason: str, verdict: Verdict) -> None:
         """Whatever ended the session: its streams get their gaps, once."""

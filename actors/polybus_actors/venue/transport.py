@@ -7,15 +7,13 @@ import time
 from contextlib import AsyncExitStack
 
 import anyio
-import msgspec
 from anyio.abc import ByteStream
 
 from polybus_protocol.websocket.backoff import Verdict
 from polybus_protocol.websocket.framing import FrameStream
 from polybus_protocol.websocket.handshake import Accepted, Endpoint, Handshake, Refused, explain, verdict
 
-CHUNK_BYTES = 64 * 1024
-"""Largest chunk read at once: about a hundred frames, few enough to keep every other task moving."""
+from .wire import CHUNK_BYTES, Wire
 
 
 class DialFailed(Exception):
@@ -38,14 +36,6 @@ class DialFailed(Exception):
         self.verdict = verdict
         self.retry_after_s = retry_after_s
         self.status = status
-
-
-class Wire(msgspec.Struct):
-    """An open WebSocket: the byte stream, its frames, and the bytes that came with the upgrade."""
-
-    stream: ByteStream
-    frames: FrameStream
-    trailing: bytes
 
 
 async def dial(
