@@ -33,8 +33,7 @@ demo: setup  ## run nats-server, simulator and gateway, and show what arrives
 	@$(BIN)/polybus demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
 
 test: setup  ## everything: lint, format, types, tests
-	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core collect
-	@$(MAKE) unit
+	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core -- collect unit
 
 lint: setup  ## rules (ruff check) and layout (ruff format --check)
 	@echo "== lint"
@@ -73,7 +72,9 @@ unit: setup  ## the other tests; ARGS="tests/actors -k rotation" for some
 	@echo "== tests"
 	@$(BIN)/pytest --quiet -n 4 --dist loadfile --no-loadscope-reorder $(or $(ARGS),$(UNIT))
 
-check: setup tools docs package  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist
+check: setup tools docs package  ## deploy/ against Kubernetes' schemas, checkov and others; docs and dist; all by pyright
+	@echo "== pyright, tests and bench"
+	@$(BIN)/pyright tests bench
 	@echo "== deploy, and what is in dist"
 	@CI=true POLYBUS_CHECK=.check/bin POLYBUS_DIST=dist $(BIN)/pytest --quiet -n 3 --dist loadfile tests/deploy
 

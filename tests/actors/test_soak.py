@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
 ]
 
-SECONDS = float(os.environ.get("POLYBUS_SOAK_SECONDS") or 8)
+SECONDS = float(os.environ.get("POLYBUS_SOAK_SECONDS") or 6)
 SEED = int(os.environ.get("POLYBUS_SOAK_SEED") or 1)
 
 IMPATIENT = {
