@@ -115,8 +115,6 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
 
     hash: str | None
     source_time: int | None
-    version: int
-    """Of the book that it made."""
     bids: str
     """As the hash wants them: worst first."""
     asks: str
@@ -270,6 +268,11 @@ class OrderBook:
         return self.ask_side.level(0)
 
     @property
+    def has_changed(self) -> bool:
+        """Whether it has taken in changes since its last snapshot."""
+        return self.version > self.snapshot_version
+
+    @property
     def is_crossed(self) -> bool:
         """Whether somebody bids as much as, or more than, somebody else asks.
 
@@ -303,7 +306,7 @@ class OrderBook:
         self.snapshot_version = self.version
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
-        self.untried = Snapshot(book.hash, book.source_time, self.version, *self.hashed_sides(), *before)
+        self.untried = Snapshot(book.hash, book.source_time, *self.hashed_sides(), *before)
 
 
 def _no_side(side: str) -> Never:

@@ -146,7 +146,7 @@ class Inspector:
         self._checks[f"hash_{verdict.value}"] += 1
         if verdict is Verdict.PROVED:
             # That a snapshot by itself is right says nothing of whether asking for one has helped.
-            (liveness.proved if book.version > book.snapshot_version else liveness.passed)()
+            (liveness.proved if book.has_changed else liveness.passed)()
             return
         why = self._what_is_wrong(stream, streams, verdict)
         if why is None:

@@ -83,7 +83,7 @@ class MarketFacts:
         if untried is not None:
             # It is right by itself, so it tells whether it is an input that we have wrong.
             self.certain = self._try_snapshot(market, asset, untried)
-            if self.certain and (untried.version == book.version or self._try(market, asset, *of_now)):
+            if self.certain and (not book.has_changed or self._try(market, asset, *of_now)):
                 return Verdict.PROVED
         return Verdict.MISMATCH if self.certain else Verdict.UNKNOWN
 
