@@ -33,7 +33,8 @@ demo: setup  ## run nats-server, simulator and gateway, and show what arrives
 	@$(BIN)/polybus demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json)
 
 test: setup  ## everything: lint, format, types, tests
-	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core -- collect unit
+	@MAKE="$(MAKE)" scripts/beside lint mypy pyright core collect
+	@$(MAKE) unit
 
 lint: setup  ## rules (ruff check) and layout (ruff format --check)
 	@echo "== lint"
