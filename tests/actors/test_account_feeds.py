@@ -55,7 +55,7 @@ async def test_two_accounts(rig: Rig) -> None:
     await rig.consumer.ask("subscribe", feed="user", account="alice", id="a", wait="sent")
     await rig.consumer.ask("subscribe", feed="user", account="bob", id="b", wait="sent")
     await is_served(rig, "user")
-    await rig.admin.ask("POST", "/step", {"events": 1000, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 20})
     await rig.received_all("user")
     by_account = {
         label: [e for key, r in rig.consumer.streams.items() if f".user.{label}." in key for e in r.events]
@@ -66,7 +66,7 @@ async def test_two_accounts(rig: Rig) -> None:
         assert {event["account"] for event in events} == {label}
     await rig.consumer.ask("unsubscribe", id="a")
     count = len(by_account["bob"])
-    await rig.admin.ask("POST", "/step", {"events": 1000, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 20})
     await rig.settle()
     for key, record in rig.consumer.streams.items():
         is_gone = ".user.alice." in key
@@ -83,7 +83,7 @@ async def test_only_some_markets(rig: Rig) -> None:
     assert reply["subjects"] == [f"polymarket.v1.user.alice.{market}.>"]
     await rig.consumer.ask("subscribe", feed="user", account="bob", wait="sent")
     await is_served(rig, "user")
-    await rig.admin.ask("POST", "/step", {"events": 2000, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 700, "seconds": 20})
     _, ledger = await rig.settle("user")
     received = rig.consumer.counts("user")
     mine = {place: n for place, n in received.items() if place[0].startswith("alice")}
@@ -98,7 +98,7 @@ async def test_duplicates_are_left_out_and_counted(rig: Rig) -> None:
     """What the venue says twice about an order or a trade is published once."""
     await follow(rig, "user")
     await rig.admin.fault_on("duplicate", feed="user")
-    await rig.admin.ask("POST", "/step", {"events": 1000, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 20})
     await rig.received_all("user")
     duplicated = sum((await rig.ledger("user"))["duplicated"].values())
     assert duplicated > 50
@@ -109,7 +109,7 @@ async def test_duplicates_are_left_out_and_counted(rig: Rig) -> None:
 async def test_a_lost_socket_is_a_gap_on_every_stream(rig: Rig, fault: str) -> None:
     """There is no snapshot here: after the gap, what comes is new, and what came meanwhile is not told."""
     await follow(rig, "user")
-    await rig.admin.ask("POST", "/step", {"events": 1000, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 20})
     await rig.settle()
     before = {key: record.last for key, record in rig.consumer.streams.items()}
     await rig.admin.fault_on(fault, feed="user")
@@ -120,7 +120,7 @@ async def test_a_lost_socket_is_a_gap_on_every_stream(rig: Rig, fault: str) -> N
         assert (record.gaps[0]["last_epoch"], record.gaps[0]["last_seq"]) == before[key]
         assert "account" in record.gaps[0]
     await is_served(rig, "user")
-    await rig.admin.ask("POST", "/step", {"events": 1000, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 20})
     await rig.received_all("user")
 
 
@@ -279,7 +279,7 @@ async def test_credentials_are_never_shown(accounts: Any, caplog: pytest.LogCapt
                 await rig.admin.fault_on(
                     fault, **({"mode": "cut"} if fault == "corrupt-frame" else {}), probability=0.3
                 )
-            await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 30})
+            await rig.admin.ask("POST", "/step", {"events": 500, "seconds": 30})
             for fault in ("drop", "auth-4001"):
                 await rig.admin.fault_on(fault)
             await rig.consumer.until_status(lambda s: s["connection_errors"] >= 3)
@@ -303,7 +303,7 @@ async def test_a_broken_frame_shows_no_credential(rig: Rig, mode: str) -> None:
     """A frame of the user feed that is cut, or broken at its first colon, is passed on raw without API keys."""
     await follow(rig, "user")
     await rig.admin.fault_on("corrupt-frame", mode=mode, feed="user")
-    await rig.admin.ask("POST", "/step", {"events": 3000, "seconds": 30})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 30})
     await rig.settle()
     assert len(rig.consumer.unknown) > 100
     keys = [person.api_key for person in rig.simulator.venue.people.strangers]

@@ -48,7 +48,7 @@ async def test_exactly_once_in_order_and_to_the_digit(rig: Rig, feed: str) -> No
             await stack.enter_async_context(watching(rig.simulator, feed, *messages))
             for messages in said(rig.simulator, feed)
         ]
-        await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 60})
+        await rig.admin.ask("POST", "/step", {"events": 500, "seconds": 60})
         await rig.settle()
         received = told(rig, feed)
         expected: dict[str, list[Fact]] = {}
@@ -154,7 +154,7 @@ async def test_what_nobody_knows(rig: Rig, feed: str) -> None:
     assert {event["subject"] for event in rig.consumer.unknown} == {f"polymarket.v1.unknown.{feed}"}
     status = await rig.consumer.ask("status")
     assert status["unknown"] == dict(Counter(kind for _, kind in STRANGE[feed]))
-    await rig.admin.ask("POST", "/step", {"events": 1000, "seconds": 30})
+    await rig.admin.ask("POST", "/step", {"events": 400, "seconds": 30})
     await rig.received_all(feed)
     status = await rig.consumer.ask("status")
     assert (status["connection_errors"], status["reconnects"], status["restarts"]) == (0, 0, 0)
@@ -193,11 +193,11 @@ async def test_a_field_nobody_knows(rig: Rig, feed: str) -> None:
 async def test_strange_among_the_known(rig: Rig, feed: str, fault: str) -> None:
     """Whatever strange things stand between the events, each event is received, or its stream has a gap."""
     await follow(rig, feed)
-    await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 500, "seconds": 20})
     await rig.settle()
     seen = {key: len(record.events) for key, record in rig.consumer.streams.items()}
     await rig.admin.fault_on(fault, feed=feed, count=8)
-    await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 20})
+    await rig.admin.ask("POST", "/step", {"events": 500, "seconds": 20})
     if fault == "unknown-event" and feed != "polybolt":
         await rig.received_all(feed)
         assert [gap for record in rig.consumer.streams.values() for gap in record.gaps] == []
@@ -276,7 +276,7 @@ async def test_one_of_two_feeds_is_lost(rig: Rig, lost: str) -> None:
 async def test_five_feeds_side_by_side(rig: Rig) -> None:
     """None disturbs another: all of what five feeds send arrives, over the connections that they need."""
     await follow(rig, *FEEDS)
-    await rig.admin.ask("POST", "/step", {"events": 1500, "seconds": 60})
+    await rig.admin.ask("POST", "/step", {"events": 500, "seconds": 60})
     await rig.received_all(*FEEDS)
     status = await rig.consumer.ask("status")
     assert {c["id"]: c["authenticated"] for c in status["connections"]} == {
