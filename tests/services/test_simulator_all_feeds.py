@@ -113,7 +113,7 @@ def ears() -> dict[str, Ear]:
     ears["polybolt"].say(
         {"op": "auth", "auth": auth}, {"op": "subscribe", "subscriptions": [*price_items(channels), quotes]}
     )
-    venue.step(5_000)
+    venue.step(2_000)
     return ears
 
 

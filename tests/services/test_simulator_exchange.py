@@ -229,7 +229,7 @@ def test_the_mix_is_that_of_the_venue() -> None:
 
 def test_past_the_edge_the_tick_becomes_fine() -> None:
     """A market whose middle is above 0.96 or below 0.04 changes its tick once, and prices get finer."""
-    _, facts = acts(2, 60_000, CrowdOptions(), markets=12)
+    _, facts = acts(2, 20_000, CrowdOptions(), markets=12)
     changed = [fact for fact in facts if isinstance(fact, TickChanged)]
     assert changed
     assert len(changed) == len({fact.market.listing.market for fact in changed})

@@ -282,7 +282,7 @@ async def test_the_ledger_agrees(simulator: Simulator, path: str) -> None:
         topics = ("activity", "comments", "crypto_prices", "crypto_prices_twap_sixty", "equity_prices")
         await subscribe(client, *(asked(topic) for topic in topics))
         await subscribe(client, asked("crypto_prices_chainlink", "*", '{"symbol":"btc/usd"}'))
-        await AdminClient(simulator.admin).step(3_000)
+        await AdminClient(simulator.admin).step(1_200)
         seen = Counter(stream_of(frame) for frame in await until_pong(client))
         assert await AdminClient(simulator.admin).sent("rtds-1") == {"sent": seen}
         assert {kind for _, kind in seen} >= {"trades", "orders_matched", "comment_created", "snapshot"}
@@ -310,7 +310,7 @@ async def test_one_trade_three_views(simulator: Simulator) -> None:
             await until_pong(client)
         await subscribe(rtds, asked("activity"))
         await market.hear_until_pong()
-        await admin.step(4_000)
+        await admin.step(2_500)
         await admin.pass_time(60)
 
         prints = {

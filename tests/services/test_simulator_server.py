@@ -142,7 +142,7 @@ async def test_the_ledger_agrees_with_the_clients(simulator: Simulator) -> None:
         await second.say(opening(*assets[2:9]))
         for client in clients.values():
             await client.hear_until_pong()
-        await AdminClient(simulator.admin).step(4_000)
+        await AdminClient(simulator.admin).step(1_500)
         for market in simulator.markets[:2]:
             await AdminClient(simulator.admin).happen("trade", str(market["market"]))
         for name, client in clients.items():
@@ -172,7 +172,7 @@ async def test_thousands_of_assets() -> None:
                     assert set(client.books) == set(share)
                     ready.append(client)
                     if len(ready) == 6:
-                        await AdminClient(simulator.admin).step(5_000)
+                        await AdminClient(simulator.admin).step(2_000)
                         stepped.set()
                     await stepped.wait()
                     await client.hear_until_pong()

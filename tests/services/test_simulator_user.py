@@ -151,7 +151,7 @@ def test_an_order_lives_and_its_sizes_add_up(talk: Talk, alice: Account) -> None
     """Placed once with nothing matched; each update has more matched and one more trade; cancelled with what was."""
     talk.says(opening(alice))
     seen: dict[str, list[Any]] = {}
-    for event in talk.follows(8_000):
+    for event in talk.follows(14_000):
         if event["event_type"] == "order":
             seen.setdefault(event["id"], []).append(event)
     placed = [events for events in seen.values() if events[0]["type"] == "PLACEMENT"]
@@ -179,7 +179,7 @@ def test_a_trade_goes_through_its_statuses(talk: Talk, alice: Account) -> None:
     """One id; MATCHED first and without a hash, then MINED and CONFIRMED, sometimes RETRYING, sometimes FAILED."""
     talk.says(opening(alice))
     stories: dict[str, list[Any]] = {}
-    for event in talk.follows(25_000):
+    for event in talk.follows(14_000):
         if event["event_type"] == "trade":
             stories.setdefault(event["id"], []).append(event)
     kinds = Counter(tuple(event["status"] for event in story) for story in stories.values())
@@ -198,7 +198,7 @@ def test_a_trade_goes_through_its_statuses(talk: Talk, alice: Account) -> None:
 def test_the_venues_moods(talk: Talk, alice: Account) -> None:
     """Seconds and milliseconds, both spellings of the match's time, empty strings, a sentence for a status."""
     talk.says(opening(alice))
-    heard = talk.follows(20_000)
+    heard = talk.follows(7_000)
     assert {len(event["timestamp"]) for event in heard} == {10, 13}
     trades = [event for event in heard if event["event_type"] == "trade"]
     orders = [event for event in heard if event["event_type"] == "order"]
@@ -264,7 +264,7 @@ async def test_the_ledger_agrees(simulator: Simulator) -> None:
         for client, account in zip((first, second), simulator.accounts, strict=True):
             await client.say(opening(account))
             await until_pong(client)
-        await AdminClient(simulator.admin).step(4_000)
+        await AdminClient(simulator.admin).step(1_500)
         everything: Counter[tuple[str, str]] = Counter()
         for number, (client, account) in enumerate(zip((first, second), simulator.accounts, strict=True), 1):
             seen = Counter(
