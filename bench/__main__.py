@@ -79,20 +79,13 @@ def throughput_command(
 
     runs = anyio.run(throughput.compare, subjects.split(","), path, replay, rounds, told)
     report.throughput(console, title, runs)
-    _tell({"mix": title, "runs": runs, "ratios": _ratios(runs)}, as_json=as_json)
+    _tell({"mix": title, "runs": runs, "ratios": report.rivalry(runs)}, as_json=as_json)
     if picture is not None:
         shown = {KINDS[name].title: cost for name, cost in report.costs(runs).items()}
         picture.write_text(
             chart.bars(f"Processor time per frame ({title})", "us", shown, KINDS["gateway"].title),
             encoding="utf-8",
         )
-
-
-def _ratios(runs: list[throughput.Run]) -> dict[str, throughput.Spread]:
-    names = list(dict.fromkeys(run.subject for run in runs))
-    if "gateway" not in names:
-        return {}
-    return {name: throughput.ratios(runs, "gateway", name) for name in names if name != "gateway"}
 
 
 @main.command("latency")

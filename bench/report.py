@@ -14,8 +14,11 @@ from bench.subjects import KINDS
 from bench.telemetry import Telemetry
 from bench.throughput import Run, Spread, ratios, spread
 
-TARGETS = {"script": 0.40, "official": 0.25, "fastest": 1.0, "floor": 1.6}
-"""The most of each rival's processor time that the gateway may take (issue 7)."""
+TARGETS = {
+    "gateway": {"script": 0.40, "official": 0.25, "fastest": 1.0, "floor": 1.6},
+    "bookless": {"script": 0.33},
+}
+"""The most of each rival's processor time that the gateway, with and without books, may take (issue 7)."""
 
 
 def costs(runs: Sequence[Run]) -> dict[str, Spread]:
@@ -25,21 +28,37 @@ def costs(runs: Sequence[Run]) -> dict[str, Spread]:
 
 
 def throughput(console: Console, mix: str, runs: list[Run]) -> None:
-    """Each subject, and how the gateway stands to it."""
+    """Each subject, and how the gateway stands to it, with and without books."""
     rounds = len({run.round for run in runs})
     table = Table(title=f"{mix}: {runs[0].frames:,} frames, {rounds} rounds; median (least to most)")
     table.add_column("subject")
-    for heading in ("us/frame", "frames/s", "peak MB", "gateway takes", "target"):
+    found = rivalry(runs)
+    for heading in ("us/frame", "frames/s", "peak MB", *(f"{KINDS[each].title} takes" for each in found)):
         table.add_column(heading, justify="right")
     for name, cost in costs(runs).items():
         own = [run for run in runs if run.subject == name]
-        ratio, target = "", ""
-        if name != "gateway" and any(run.subject == "gateway" for run in runs):
-            ratio, target = _shown(ratios(runs, "gateway", name), 2), f"{TARGETS[name]:.2f}"
         rate = spread([run.frames_per_s for run in own]).median
         peak = max(run.peak_mb for run in own)
-        table.add_row(KINDS[name].title, _shown(cost, 1), f"{rate:,.0f}", f"{peak:.0f}", ratio, target)
+        standing = [
+            _held(share[name], TARGETS[each].get(name)) if name in share else ""
+            for each, share in found.items()
+        ]
+        table.add_row(KINDS[name].title, _shown(cost, 1), f"{rate:,.0f}", f"{peak:.0f}", *standing)
     console.print(table)
+
+
+def rivalry(runs: Sequence[Run]) -> dict[str, dict[str, Spread]]:
+    """What the gateway takes of each rival's processor time, with books and without, as far as they ran."""
+    names = dict.fromkeys(run.subject for run in runs)
+    return {
+        each: {name: ratios(runs, each, name) for name in names if KINDS[name].is_rival}
+        for each in TARGETS
+        if each in names
+    }
+
+
+def _held(share: Spread, target: float | None) -> str:
+    return _shown(share, 2) + (f", wanted {target:.2f}" if target is not None else "")
 
 
 def latency(console: Console, found: list[Latency]) -> None:

@@ -36,12 +36,21 @@ class Kind(msgspec.Struct, frozen=True):
     """Whether it is a module in `rivals`."""
     is_foreign: bool = True
     """Whether it runs with the packages in `.bench`."""
+    settings: str = ""
+    """The gateway's, where they are not the defaults."""
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("gateway", "polybus: sequence, books, checks", is_rival=False, is_foreign=False),
+        Kind("gateway", "polybus", is_rival=False, is_foreign=False),
+        Kind(
+            "bookless",
+            "polybus, `books = false`",
+            is_rival=False,
+            is_foreign=False,
+            settings="books = false\n",
+        ),
         Kind("script", "(a) websockets + json + nats-py"),
         Kind("official", "(b) polymarket-client + nats-py"),
         Kind("fastest", "(c) picows + msgspec + nats-py"),
@@ -154,7 +163,7 @@ async def running(
         file.write_text(json.dumps(assets))
         command = [python, "-m", f"bench.rivals.{kind.name}", feed, nats, str(file)]
     else:
-        config = _configured(feed, nats, scratch, settings)
+        config = _configured(feed, nats, scratch, kind.settings + settings)
         command = [sys.executable, "-m", "polybus_services", "run", "--json", "--config", config]
     async with started(command, own) as line:
         with anyio.fail_after(READY_WITHIN_S):

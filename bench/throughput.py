@@ -4,7 +4,7 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def spread(values: list[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def ratios(runs: list[Run], of: str, to: str) -> Spread:
+def ratios(runs: Sequence[Run], of: str, to: str) -> Spread:
     """Processor time of one subject by that of another, round by round."""
     cost = {(run.subject, run.round): run.us_per_frame for run in runs}
     rounds = sorted({run.round for run in runs})

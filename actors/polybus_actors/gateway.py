@@ -96,7 +96,7 @@ class Gateway:
         self.pools = Pools({**PROFILES, **profiles}, accounts or Accounts({}), self._make_pool)
         self.bulletins = Bulletins(
             settings.replica,
-            lambda: (stream for pool in self.pools for stream in pool.asset_streams()),
+            lambda: (one for pool in self.pools for one in pool.asset_streams() if one.keeps_book),
             self.ledger,
             self._system,
             self.outbox,

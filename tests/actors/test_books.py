@@ -11,6 +11,7 @@ from polybus_protocol.books.liveness import Trust
 from polybus_services.simulator import SimulatorOptions
 
 from ..support.books import BELIEVED, book_of, is_right, stream_of
+from ..support.consumer import Refused
 from ..support.rig import QUICK, Rig, market_of, rigged
 
 pytestmark = [
@@ -171,6 +172,37 @@ async def test_an_asset_that_freezes_among_others() -> None:
             await until_trust(rig, Trust.LIVE, frozen)
             await rig.admin.ask("POST", "/pause")
             await until_proved(rig)
+
+
+async def test_without_books() -> None:
+    """All is published, and silence is looked into by the venue's clock; no book is told, and `book` says why."""
+    profile = msgspec.structs.replace(SHARP, books=False)
+    with anyio.fail_after(60):
+        async with rigged(SimulatorOptions(markets=2, seed=5, rate=200), profile) as rig:
+            await rig.subscribe(*rig.assets)
+            frozen, *others = rig.assets
+            await rig.consumer.until_status(lambda _: stream_of(rig, frozen).liveness.usual_s is not None)
+            await rig.admin.fault_on("freeze-asset", assets=[frozen])
+            await rig.consumer.until(lambda: "frozen" in rig.consumer.of(frozen).reasons)
+            assert all("frozen" not in rig.consumer.of(asset).reasons for asset in others)
+            await rig.admin.fault_off("freeze-asset")
+            await until_trust(rig, Trust.LIVE, frozen)
+            await rig.admin.ask("POST", "/pause")
+            await until_trust(rig, Trust.QUIET, *rig.assets)
+            market = market_of(rig, others[-1])
+            await rig.admin.happen("tick_size_change", market)
+            await rig.consumer.until(lambda: "tick_size_change" in rig.consumer.of(others[-1]).reasons)
+            await until_trusted(rig, *rig.assets)
+            await rig.received_all("market")
+            checks = (await rig.consumer.ask("status"))["checks"]
+            assert [name for name in checks if name.startswith("hash_")] == []
+            assert rig.consumer.last_books == {}
+            with pytest.raises(Refused, match="keeps no books") as refused:
+                await rig.consumer.ask("book", asset=frozen)
+            assert refused.value.code == 409
+            assert any(
+                "No books" in word for word in (await rig.consumer.ask("explain", asset=frozen))["words"]
+            )
 
 
 async def test_silence_and_what_rest_says_of_it() -> None:

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polybus_protocol.books.book import BadLevel, OrderBook, price_key
-from polybus_protocol.events import Book, Change, Gap, LastTradePrice, Level, PriceChange, TickSizeChange
+from polybus_protocol.books.no_book import NoBook
+from polybus_protocol.events import (
+    Book,
+    Change,
+    Event,
+    Gap,
+    LastTradePrice,
+    Level,
+    PriceChange,
+    TickSizeChange,
+)
 
 from .conversation import M1, M2, M
 
@@ -220,3 +230,26 @@ def test_crossed_and_equal() -> None:
     assert not book.equals(snapshot({40: "10"}, {61: "5.5"}))
     book.take(delta(change(60, "1")))
     assert book.is_crossed
+
+
+@pytest.mark.parametrize(
+    ("said", "is_confirmed"),
+    [
+        ([], False),
+        ([snapshot({1: "1"}, {2: "1"}, at=5)], True),
+        ([snapshot({}, {}, at=4)], False),
+        ([snapshot({}, {}, at=4), delta(change(1, "not a size"), at=5)], True),
+        ([snapshot({}, {}, at=4), delta(change(1, "1"), at=6)], True),
+        ([snapshot({}, {}, at=5), LastTradePrice(M, M1, "0.5", "1", "BUY")], True),
+        ([snapshot({}, {}, at=5), TickSizeChange(M, M1, "0.01", "0.001")], False),
+        ([snapshot({}, {}, at=5), Gap("market", "resync")], False),
+    ],
+)
+def test_where_no_book_is_kept(said: list[Event], is_confirmed: bool) -> None:
+    """There are no levels, and it is never live; but whether the venue knows of something later is told."""
+    book = NoBook()
+    for event in said:
+        book.take(event)
+    assert not book.is_live
+    assert shown(book) == ([], [])
+    assert book.equals(snapshot({7: "7"}, {}, at=5)) is is_confirmed

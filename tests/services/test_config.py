@@ -166,6 +166,10 @@ def test_which_file_is_read() -> None:
             "feeds.market.assets_per_connection (gateway.toml:2): 501 is not valid; expected a whole number from 1 to 500",
         ),
         (
+            "[feeds.market]\nbooks = false\ntwin_connections = true",
+            "feeds.market (gateway.toml:2, gateway.toml:3): twin_connections and rotate_after_s need books = true",
+        ),
+        (
             "[feeds.market.backoff]\nlongest_s = 0.1",
             "feeds.market.backoff (gateway.toml:2): longest_s must be at least first_s (0.25), not 0.1",
         ),

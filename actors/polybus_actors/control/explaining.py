@@ -37,6 +37,8 @@ def explain(
         )
     if liveness.usual_s is not None:
         words.append(f"A pause of up to {liveness.usual_s:.0f} s is usual for it.")
+    if not stream.keeps_book:
+        words.append("No books are kept here, so only its silence is watched.")
     if book.is_live:
         sides = f"{_many(len(book.bids()), 'bid')} and {_many(len(book.asks()), 'ask')}"
         words.append(f"Its book has {sides}; by the venue's hash it is {_PROOFS[stream.prove()]}.")

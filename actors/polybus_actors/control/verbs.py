@@ -144,6 +144,12 @@ class Verbs:
     async def book(self, request: BookRequest) -> BookReply:
         """The book of an asset as it is right now."""
         pool, stream = self._asset(request.asset)
+        if not stream.keeps_book:
+            raise ControlError(
+                409,
+                "this gateway keeps no books (`feeds.market.books = false`): keep one by the asset's events",
+                field="asset",
+            )
         book, trust, why = stream.book, stream.trust, stream.liveness.why
         proof = stream.prove() if book.is_live else Verdict.UNKNOWN
         # The next look at the books would say so; whoever asks need not wait for it.

@@ -72,6 +72,7 @@ class StreamMaker:
                 key,
                 self._profile.budgets,
                 self._checks,
+                keeps_book=self._profile.books,
                 remembered=remembered,
                 prefix=self._prefix,
                 ledger=self._ledger,

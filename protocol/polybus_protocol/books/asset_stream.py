@@ -12,6 +12,7 @@ from ..stream import Doubt, GapLedger, Publication, Stream
 from ..subjects import PREFIX, subject_for
 from .book import BadLevel, OrderBook
 from .liveness import Budgets, Liveness, Trust
+from .no_book import NoBook
 from .proof import MarketFacts, Verdict
 
 FEED = "market"
@@ -28,6 +29,7 @@ class AssetStream(Stream):
         asset: token id.
         budgets: how long the asset may be silent.
         checks: counts what was checked and tried; shared by the streams of a pool.
+        keeps_book: whether the book is kept, and with it all that is checked by it; silence is watched in any case.
         remembered: see `Stream`.
         prefix: see `Stream`.
         ledger: see `Stream`.
@@ -51,12 +53,13 @@ class AssetStream(Stream):
         budgets: Budgets,
         checks: Counter[str],
         *,
+        keeps_book: bool = True,
         remembered: bool = False,
         prefix: str = PREFIX,
         ledger: GapLedger | None = None,
     ) -> None:
         super().__init__(FEED, "market", (market, asset), remembered=remembered, prefix=prefix, ledger=ledger)
-        self.book = OrderBook()
+        self.book = OrderBook() if keeps_book else NoBook()
         self.liveness = Liveness(budgets, checks)
         self.history: list[Moment] = []
         """The last moments of its life, the oldest first."""
@@ -76,6 +79,11 @@ class AssetStream(Stream):
         asset = self.ids[1]
         assert asset is not None
         return asset
+
+    @property
+    def keeps_book(self) -> bool:
+        """Whether there is a book to ask for, and to check."""
+        return not isinstance(self.book, NoBook)
 
     @property
     def trust(self) -> Trust:
