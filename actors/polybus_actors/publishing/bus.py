@@ -3,7 +3,8 @@
 nats-py has sharp edges that were measured: it can hang for ever on a frozen peer, close for good on an
 unexpected error, lose what was in flight, and it buffers while it is disconnected.  All of that ends here:
 
-- one writer, many publishes per turn of the event loop, and only while connected;
+- one writer, many publishes per turn of the event loop, and only while connected; where nothing is in its way, what is
+  put into the outbox goes out at once, in the turn that has read it;
 - a marker that comes back to us after what it followed was taken in by the server: what was handed over
   after the last one that came back is uncertain when the connection breaks, and gets a gap;
 - acks of JetStream, which say the same of the stream that records the events: see `polybus_actors.publishing.delivery`;
@@ -29,7 +30,7 @@ from nats.aio.msg import Msg
 from polybus_protocol.stream import Publication, Stream
 
 from .delivery import Recording
-from .edges import dismiss, drop_unwritten, give_up_when_unread, write
+from .edges import dismiss, drop_unwritten, frame, give_up_when_unread, is_direct, write
 from .lane import Acked
 from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words
 from .outbox import Outbox
@@ -98,6 +99,8 @@ class Bus:
         self._recordings = recordings
         self._lanes = [recording for recording in recordings.values() if isinstance(recording, Acked)]
         self._wake = anyio.Event()
+        self._is_idle = False
+        """Whether the writer waits for something to do."""
         self._closed = anyio.Event()
         self._unconfirmed: deque[tuple[int, list[Publication], int]] = deque()
         """What is not known to have arrived: the marker that will confirm it, publications, and their payload bytes."""
@@ -113,7 +116,7 @@ class Bus:
         self._said = ""
         self._denied_said_until = 0.0
         self._large_said_until = 0.0
-        outbox.on_put = self._wake_up
+        outbox.on_put = self._put_out
 
     @property
     def is_connected(self) -> bool:
@@ -180,9 +183,10 @@ class Bus:
         while True:
             has_some = self._outbox.has_some or any(lane.is_due for lane in self._lanes)
             if not has_some or not client.is_connected or self._in_flight >= WINDOW_BYTES:
+                self._is_idle = True
                 with anyio.move_on_after(MARKER_INTERVAL_S if self._unconfirmed else None):
                     await self._wake.wait()
-                self._wake = anyio.Event()
+                self._is_idle, self._wake = False, anyio.Event()
             else:
                 # Nobody else waits for longer than a batch takes; and nats-py swallows a cancellation that reaches it
                 # while it waits, which takes effect here.
@@ -194,12 +198,28 @@ class Bus:
                             self._outbox.announce(missed)
                     if lost := self._outbox.losers():
                         await self._on_lost(lost)
-                    await self._publish(client, self._outbox.take(BATCH))
+                    self._publish(client, self._outbox.take(BATCH))
+                    await frame(client)
                     await self._ship(client)
                 await self._mark(client)
                 self._settle()
 
-    async def _publish(self, client: Client, batch: list[Publication]) -> None:
+    def _put_out(self) -> None:
+        """Something was put into the outbox: a turn of the event loop takes as long as five frames do, so it is saved."""
+        client, outbox = self.client, self._outbox
+        if (
+            self._is_idle
+            and client is not None
+            and client.is_connected
+            and is_direct(client)
+            and self._in_flight < WINDOW_BYTES
+            and not outbox.has_losses
+        ):
+            self._publish(client, outbox.take(BATCH))
+        if len(outbox):
+            self._wake_up()
+
+    def _publish(self, client: Client, batch: list[Publication]) -> None:
         """Hand a batch over; whatever happens on the way, each of it is handed over, put back or lost."""
         if not batch:
             return
@@ -224,19 +244,12 @@ class Bus:
             if recording is not None and (number := recording.hand(publication, now)):
                 reply = f"{self._inbox}.{recording.family}.{number}"
             commands += (f"PUB {publication.subject} {reply} {length}\r\n".encode(), payload, b"\r\n")
-        # Under number n stands what the marker n will confirm.  A batch stands there before it is handed over,
-        # because nats-py may wait in there, and the connection may break meanwhile.
+        # Under number n stands what the marker n will confirm.
         self._unconfirmed.append((self._marker + 1, handed, size))
         self._in_flight += size
-        try:
-            await write(client, commands, len(handed), size)
-        except (nats.errors.Error, OSError) as error:
-            # How much of it went out is not known: it is lost when the connection breaks.
-            self._said = words(error)
-            await anyio.sleep(RECONNECT_WAIT_S)
-        finally:
-            self.published += len(handed)
-            self.on_published(handed, begun)
+        write(client, commands, len(handed), size)
+        self.published += len(handed)
+        self.on_published(handed, begun)
 
     async def _ship(self, client: Client) -> None:
         """Publish what is to be acknowledged one by one: it stays in its lane until it is."""

@@ -79,6 +79,11 @@ class Outbox:
         )
 
     @property
+    def has_losses(self) -> bool:
+        """Whether `take` begins with gaps."""
+        return bool(len(self._losses))
+
+    @property
     def utilization(self) -> float:
         """How full it is, 0 to 1: by messages or by bytes, whichever is more."""
         messages, size = self._load()
