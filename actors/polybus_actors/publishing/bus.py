@@ -16,7 +16,6 @@ import contextlib
 import logging
 import ssl
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +30,7 @@ from polybus_protocol.stream import Publication, Stream
 
 from .delivery import Recording
 from .edges import dismiss, drop_unwritten, frame, give_up_when_unread, is_direct, write
+from .flight import MARKER_INTERVAL_S, Flight
 from .lane import Acked
 from .login import NatsSettings, NatsUnreachable, is_denial, new_client, options, words
 from .outbox import Outbox
@@ -39,15 +39,6 @@ logger = logging.getLogger("polybus.bus")
 
 BATCH = 512
 """Publications per turn: enough to share the cost of a turn, about a millisecond of work."""
-
-WINDOW_BYTES = 8 * 1024 * 1024
-"""Payload bytes handed over and not confirmed, past which we wait: half a second at 20,000 events a second.  The
-limits of nats-py and asyncio do not hold: `writelines`, which nats-py uses, never pauses its writer in CPython 3.12.1
-and 3.13.0."""
-
-MARKER_INTERVAL_S = 0.1
-"""Seconds between two markers, so what is uncertain after a break is a tenth of a second's events; and what one marker
-confirms is let go of at once, which at 10,000 events a second takes half a millisecond."""
 
 MARKER_TIMEOUT_S = 5.0
 """Seconds in which nothing of what was published is confirmed before the peer counts as frozen."""
@@ -102,14 +93,7 @@ class Bus:
         self._is_idle = False
         """Whether the writer waits for something to do."""
         self._closed = anyio.Event()
-        self._unconfirmed: deque[tuple[int, list[Publication], int]] = deque()
-        """What is not known to have arrived: the marker that will confirm it, publications, and their payload bytes."""
-        self._in_flight = 0
-        """Payload bytes of what is unconfirmed."""
-        self._marker = 0
-        self._is_marked = False
-        self._next_mark_at = 0.0
-        self._progress = 0
+        self._flight = Flight()
         self._settled = anyio.Event()
         self._inbox = ""
         """Markers and acks come back to `<inbox>.<marker or family>.<number>`."""
@@ -168,8 +152,8 @@ class Bus:
             False if that did not happen in time.
         """
         with anyio.move_on_after(timeout_s):
-            while len(self._outbox) or self._unconfirmed:
-                self._next_mark_at = 0.0
+            while len(self._outbox) or self._flight:
+                self._flight.hurry()
                 self._wake_up()
                 await self._settled.wait()
             return True
@@ -182,17 +166,20 @@ class Bus:
         self._outbox.reluctance.hope()
         while True:
             has_some = self._outbox.has_some or any(lane.is_due for lane in self._lanes)
-            if not has_some or not client.is_connected or self._in_flight >= WINDOW_BYTES:
+            if not has_some or not client.is_connected or self._flight.is_full:
                 self._is_idle = True
-                with anyio.move_on_after(MARKER_INTERVAL_S if self._unconfirmed else None):
-                    await self._wake.wait()
-                self._is_idle, self._wake = False, anyio.Event()
+                try:
+                    with anyio.move_on_after(MARKER_INTERVAL_S if self._flight else None):
+                        await self._wake.wait()
+                finally:
+                    self._is_idle = False
+                self._wake = anyio.Event()
             else:
                 # Nobody else waits for longer than a batch takes; and nats-py swallows a cancellation that reaches it
                 # while it waits, which takes effect here.
                 await anyio.lowlevel.checkpoint()
             if client.is_connected:
-                if self._in_flight < WINDOW_BYTES:
+                if not self._flight.is_full:
                     for recording in self._recordings.values():
                         if (missed := recording.reckon()) is not None:
                             self._outbox.announce(missed)
@@ -212,7 +199,7 @@ class Bus:
             and client is not None
             and client.is_connected
             and is_direct(client)
-            and self._in_flight < WINDOW_BYTES
+            and not self._flight.is_full
             and not outbox.has_losses
         ):
             self._publish(client, outbox.take(BATCH))
@@ -244,9 +231,7 @@ class Bus:
             if recording is not None and (number := recording.hand(publication, now)):
                 reply = f"{self._inbox}.{recording.family}.{number}"
             commands += (f"PUB {publication.subject} {reply} {length}\r\n".encode(), payload, b"\r\n")
-        # Under number n stands what the marker n will confirm.
-        self._unconfirmed.append((self._marker + 1, handed, size))
-        self._in_flight += size
+        self._flight.add(handed, size)
         write(client, commands, len(handed), size)
         self.published += len(handed)
         self.on_published(handed, begun)
@@ -257,10 +242,9 @@ class Bus:
             if not (shipments := lane.due() if lane.is_due else []):
                 continue
             # Nothing in here is lost at a break; the marker is for whoever watches over the peer.
-            entry: tuple[int, list[Publication], int] = (self._marker + 1, [], 0)
-            self._unconfirmed.append(entry)
+            batch = self._flight.add([], 0)
             try:
-                while shipments and self._unconfirmed and self._unconfirmed[-1] is entry:
+                while shipments and self._flight.ends_with(batch):
                     publication, id_ = shipments[0].publication, shipments[0].id
                     if len(publication.payload) + ID_HEADER_BYTES > client.max_payload:
                         lane.take_out(shipments.pop(0))
@@ -289,30 +273,23 @@ class Bus:
 
     async def _mark(self, client: Client) -> None:
         """Send a marker after what is unconfirmed."""
-        now = anyio.current_time()
-        if not self._is_marked and self._unconfirmed and now >= self._next_mark_at:
-            self._marker += 1
-            self._is_marked = True
-            self._next_mark_at = now + MARKER_INTERVAL_S
+        if (marker := self._flight.mark(anyio.current_time())) is not None:
             with contextlib.suppress(nats.errors.Error, OSError):
-                await client.publish(f"{self._inbox}.{MARKER}.{self._marker}")
+                await client.publish(f"{self._inbox}.{MARKER}.{marker}")
 
     async def _hear(self, message: Msg) -> None:
         """A marker came back, or an ack."""
         _, who, text = message.subject.rsplit(".", 2)
         number = int(text)
         if who == MARKER:
-            while self._unconfirmed and self._unconfirmed[0][0] <= number:
-                self._in_flight -= self._unconfirmed.popleft()[2]
-            self._is_marked = False
-            self._progress += 1
+            self._flight.land(number)
         else:
             self._recordings[who].hear(number, message.data)
         self._wake_up()
         self._settle()
 
     def _settle(self) -> None:
-        if not len(self._outbox) and not self._unconfirmed:
+        if not len(self._outbox) and not self._flight:
             self._settled.set()
             self._settled = anyio.Event()
 
@@ -323,28 +300,22 @@ class Bus:
         """
         waited_s = 0.0
         while waited_s < MARKER_TIMEOUT_S:
-            progress = self._progress
+            progress = self._flight.progress
             await anyio.sleep(MARKER_INTERVAL_S)
             for recording in self._recordings.values():
                 recording.nap(MARKER_INTERVAL_S)
             self._wake_up()
-            is_stuck = bool(self._unconfirmed) and self._progress == progress
+            is_stuck = bool(self._flight) and self._flight.progress == progress
             waited_s = waited_s + MARKER_INTERVAL_S if is_stuck else 0.0
         self._said = f"it has taken in nothing for {MARKER_TIMEOUT_S:g} s"
         self._closed.set()
 
     def _break(self) -> None:
         """The connection is gone: what neither a marker nor an ack has confirmed may have reached nobody."""
-        unconfirmed = {
-            id(publication): publication for _, batch, _ in self._unconfirmed for publication in batch
-        }
+        uncertain = {id(publication): publication for publication in self._flight.crash()}
         for recording in self._recordings.values():
-            unconfirmed |= {id(publication): publication for publication in recording.break_off()}
-        self._unconfirmed.clear()
-        self._in_flight = 0
-        self._is_marked = False
-        self._progress += 1
-        self._outbox.lose(unconfirmed.values())
+            uncertain |= {id(publication): publication for publication in recording.break_off()}
+        self._outbox.lose(uncertain.values())
 
     # --- the client --------------------------------------------------------------------------------
 
