@@ -154,7 +154,7 @@ async def the_roll_up_counts_what_was_seen(rig: Rig) -> None:
 async def test_an_asset_that_freezes_among_others() -> None:
     """REST has a later book, twice: a gap; then REST stands in for the snapshot, until the venue speaks again."""
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=2, seed=5, rate=200), SHARP) as rig:
+        async with rigged(SimulatorOptions(markets=2, seed=5, rate=120), SHARP) as rig:
             await rig.subscribe(*rig.assets)
             frozen, *others = rig.assets
             await rig.consumer.until_status(lambda _: stream_of(rig, frozen).liveness.usual_s is not None)
@@ -178,7 +178,7 @@ async def test_without_books() -> None:
     """All is published, and silence is looked into by the venue's clock; no book is told, and `book` says why."""
     profile = msgspec.structs.replace(SHARP, books=False)
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=2, seed=5, rate=200), profile) as rig:
+        async with rigged(SimulatorOptions(markets=2, seed=5, rate=120), profile) as rig:
             await rig.subscribe(*rig.assets)
             frozen, *others = rig.assets
             await rig.consumer.until_status(lambda _: stream_of(rig, frozen).liveness.usual_s is not None)

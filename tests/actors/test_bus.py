@@ -33,7 +33,7 @@ pytestmark = [
 async def rig() -> AsyncIterator[Rig]:
     """A rig whose venue talks all the time."""
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=4, seed=5, rate=400)) as running:
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=200)) as running:
             yield running
 
 
@@ -82,7 +82,7 @@ async def test_nats_is_killed_and_comes_back(rig: Rig) -> None:
 async def test_the_line_to_nats_is_cut() -> None:
     """What was on its way when the connection broke is covered by gaps, to the last event, then come fresh books."""
     with anyio.fail_after(180):
-        async with rigged(SimulatorOptions(markets=4, seed=5, rate=400), proxied=True) as rig:
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=200), proxied=True) as rig:
             await rig.subscribe(*rig.assets)
             for _ in range(3):
                 received = rig.consumer.received
@@ -106,7 +106,7 @@ async def test_nats_freezes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polybus_actors.publishing.bus.MARKER_TIMEOUT_S", 1.0)
     monkeypatch.setattr("polybus_actors.publishing.bus.CLOSE_TIMEOUT_S", 0.3)
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=4, seed=5, rate=600)) as rig:
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=300)) as rig:
             await rig.subscribe(*rig.assets)
             await rig.consumer.until(lambda: rig.consumer.received > 1000)
             rig.nats.freeze()

@@ -59,7 +59,7 @@ async def test_stall() -> None:
     """An open socket that answers pings and delivers nothing is given up: a gap, and no silence taken for health."""
     impatient = msgspec.structs.replace(QUICK, data_timeout_s=0.5)
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=4, seed=5, rate=200), impatient) as rig:
+        async with rigged(SimulatorOptions(markets=4, seed=5, rate=120), impatient) as rig:
             await rig.subscribe(*rig.assets)
             await rig.admin.fault_on("stall")
             # Only this socket is in a hurry: on a busy machine the next would be given up with what is unread in it.
@@ -100,7 +100,7 @@ async def test_freeze_asset() -> None:
     impatient = msgspec.structs.replace(QUICK, asset_silence_s=0.8)
     # So that nobody but the frozen one is silent for so long.
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=2, seed=5, rate=300), impatient) as rig:
+        async with rigged(SimulatorOptions(markets=2, seed=5, rate=150), impatient) as rig:
             frozen, *others = rig.assets
             await rig.subscribe(*rig.assets)
             await rig.admin.fault_on("freeze-asset", assets=[frozen])

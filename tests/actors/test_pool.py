@@ -121,7 +121,7 @@ async def test_what_nobody_wants_any_more_is_let_go(rig: Rig) -> None:
 async def test_events_on_their_way_do_not_revive_what_was_let_go() -> None:
     """While the venue talks on, an unsubscribed asset stays ended: its gap is the last that is heard of it."""
     with anyio.fail_after(60):
-        async with rigged(SimulatorOptions(markets=3, seed=5, rate=800)) as rig:
+        async with rigged(SimulatorOptions(markets=3, seed=5, rate=300)) as rig:
             await rig.subscribe(*rig.assets, id="all")
             await rig.subscribe(rig.assets[0], id="one")
             for _ in range(5):

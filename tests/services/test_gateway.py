@@ -32,7 +32,7 @@ pytestmark = [
 async def test_a_drain() -> None:
     """At the end every live stream gets its gap, and nothing after it; sockets close with 1000; all published."""
     with anyio.fail_after(30):
-        async with rigged(SimulatorOptions(markets=6, seed=5, rate=1000)) as rig:
+        async with rigged(SimulatorOptions(markets=6, seed=5, rate=150)) as rig:
             await rig.subscribe(*rig.assets)
             await rig.consumer.until(lambda: rig.consumer.received > 1000)
             begun = anyio.current_time()
@@ -108,7 +108,7 @@ async def test_two_thousand_assets() -> None:
     patient = msgspec.structs.replace(
         FeedProfile(url=""), dial_interval_s=0.05, ping_interval_s=0.5, first_data_timeout_s=10
     )
-    options = SimulatorOptions(markets=1000, seed=5, rate=300)
+    options = SimulatorOptions(markets=1000, seed=5, rate=150)
     with anyio.fail_after(60):
         async with rigged(options, patient) as rig:
             assets = rig.assets
@@ -135,7 +135,7 @@ async def test_sigterm(nats: NatsServer, tmp_path: Path) -> None:
     """SIGTERM drains: gaps on every stream, sockets closed with 1000, exit status 0, within ten seconds."""
     with anyio.fail_after(60):
         async with (
-            running_simulator(SimulatorOptions(markets=4, seed=5, rate=300)) as simulator,
+            running_simulator(SimulatorOptions(markets=4, seed=5, rate=150)) as simulator,
             consuming(nats.url) as consumer,
             gateway_process(nats.url, simulator.feeds, tmp_path) as gateway,
         ):
@@ -161,7 +161,7 @@ async def test_kill_9_and_restart(nats: NatsServer, tmp_path: Path) -> None:
     """A gateway that was killed resumes without a command: the streams go on, after a gap that says `restart`."""
     with anyio.fail_after(90):
         async with (
-            running_simulator(SimulatorOptions(markets=4, seed=5, rate=300)) as simulator,
+            running_simulator(SimulatorOptions(markets=4, seed=5, rate=150)) as simulator,
             consuming(nats.url) as consumer,
         ):
             *assets, dropped = simulator.assets[:7]
@@ -213,7 +213,7 @@ async def test_five_feeds_resume(nats: NatsServer, tmp_path: Path) -> None:
     ids = ["market", "alice", "bob", "rtds", "polybolt", "sports"]
     with anyio.fail_after(90):
         async with (
-            running_simulator(venue(paused=False, rate=400)) as simulator,
+            running_simulator(venue(paused=False, rate=150)) as simulator,
             consuming(nats.url) as consumer,
         ):
             admin, accounts = AdminClient(simulator.admin), simulator.accounts

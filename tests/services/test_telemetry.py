@@ -98,7 +98,7 @@ async def test_a_scrape() -> None:
     """All metrics of the table and no other, each of its kind and with its attributes, and the numbers are right."""
     telemetry = Telemetry("gw7")
     with anyio.fail_after(40):
-        options = SimulatorOptions(markets=4, seed=5, rate=500)
+        options = SimulatorOptions(markets=4, seed=5, rate=200)
         async with rigged(options, watcher=telemetry.watcher) as rig, told(rig, telemetry):
             await rig.subscribe(*rig.assets)
             await rig.consumer.ask("subscribe", feed="rtds", topics=["activity"], wait="sent")
@@ -392,7 +392,7 @@ async def test_a_receiver_that_hangs(nats: NatsServer) -> None:
         async with (
             await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
             anyio.create_task_group() as tasks,
-            running_simulator(SimulatorOptions(markets=4, seed=5, rate=300)) as simulator,
+            running_simulator(SimulatorOptions(markets=4, seed=5, rate=150)) as simulator,
             consuming(nats.url) as consumer,
         ):
             tasks.start_soon(listener.serve, hang)

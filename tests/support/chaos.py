@@ -37,7 +37,7 @@ FAMILIES = ("market", "user")
 VENUE = SimulatorOptions(
     markets=2,
     seed=5,
-    rate=150,
+    rate=100,
     paused=True,
     account_share=0.5,
     crowd=CrowdOptions(new_market_share=0.0, resolve_share=0.0),
