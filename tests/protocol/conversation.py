@@ -27,6 +27,9 @@ M1, M2, N1, N2 = ("1" * 30, "2" * 30, "3" * 30, "4" * 30)
 FIRST = (M1, N1)
 MARKET_OF = {M1: M, M2: M, N1: N, N2: N}
 
+CREDENTIALS = {"apiKey": "key", "secret": "secret", "passphrase": "phrase"}
+"""Of the account of each conversation that needs one, as the venue wants them."""
+
 START = 1_750_000_000
 """Seconds since the epoch at which every conversation begins."""
 
@@ -319,3 +322,12 @@ def new_market(market: str, at: int = 1) -> dict[str, Any]:
 def outline(events: list[AnyEvent]) -> list[str]:
     """What happened, without the particulars: a gap by its reason, anything else by its type."""
     return [f"gap: {event.reason}" if isinstance(event, Gap) else type(event).__name__ for event in events]
+
+
+def gaps_of(events: list[AnyEvent]) -> list[str]:
+    """The subjects of the gaps, with their reasons."""
+    return [
+        f"{subject_for(event).removeprefix('polymarket.v1.')}: {event.reason}"
+        for event in events
+        if isinstance(event, Gap)
+    ]
