@@ -62,14 +62,39 @@ class GapLedger:
         """The highest epoch in which a stream ended: it may come back before the clock has passed that."""
 
 
+class Total:
+    """How many events of one type some streams have published together."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Totals:
+    """The same by type, counted as they come: to add twenty thousand streams up takes 30 ms, in which no event goes out."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, Total] = {}
+
+    def of(self, type_: str) -> Total:
+        """Those of one type."""
+        return self._by_type.setdefault(type_, Total())
+
+    def counts(self) -> Counter[str]:
+        """All of them; gaps when they open."""
+        return Counter({type_: total.count for type_, total in self._by_type.items()})
+
+
 class Channel:
     """One event type of a stream: the subject it is published on, how often it was, and when last."""
 
-    __slots__ = ("count", "last_time", "subject", "type")
+    __slots__ = ("count", "last_time", "subject", "total", "type")
 
-    def __init__(self, subject: str, type_: str) -> None:
+    def __init__(self, subject: str, type_: str, total: Total) -> None:
         self.subject = subject
         self.type = type_
+        self.total = total
         self.count = 0
         self.last_time = 0
 
@@ -84,6 +109,7 @@ class Stream:
         remembered: the stream existed before this process, so it begins with a gap.
         prefix: of all subjects.
         ledger: counts the gaps.
+        totals: counts what this and other streams publish.
     """
 
     __slots__ = (
@@ -92,6 +118,7 @@ class Stream:
         "_ledger",
         "_opened",
         "_prefix",
+        "_totals",
         "epoch",
         "family",
         "feed",
@@ -111,6 +138,7 @@ class Stream:
         remembered: bool = False,
         prefix: str = PREFIX,
         ledger: GapLedger | None = None,
+        totals: Totals | None = None,
     ) -> None:
         self.feed = feed
         self.family = family
@@ -128,6 +156,7 @@ class Stream:
         self._gap_seq = 0
         """The `seq` of the epoch's last gap: what came after it is lost trust if another gap opens."""
         self._ledger = ledger or GapLedger()
+        self._totals = totals
         self._prefix = prefix
         self._channels: dict[type[Event] | str, Channel] = {}
 
@@ -149,13 +178,9 @@ class Stream:
     def counts(self) -> Counter[str]:
         """How many events of each type were published; gaps when they open."""
         counts: Counter[str] = Counter()
-        self.add_counts(counts)
-        return counts
-
-    def add_counts(self, total: Counter[str]) -> None:
-        """Add how many events of each type were published: where there are ten thousand streams, that must be quick."""
         for channel in self._channels.values():
-            total[channel.type] += channel.count
+            counts[channel.type] += channel.count
+        return counts
 
     @property
     def last_data_time(self) -> int | None:
@@ -181,6 +206,7 @@ class Stream:
         self.seq = event.seq = seq = self.seq + 1
         channel = self._channels.get(event.__class__) or self._open_channel(event)
         channel.count += 1
+        channel.total.count += 1
         channel.last_time = received_time
         return Publication(channel.subject, encode_event(event), self, epoch, seq)
 
@@ -318,7 +344,9 @@ class Stream:
     def _gap(self, gap: Gap, epoch: int, seq: int, now: int, connection: str | None) -> Publication:
         gap.epoch, gap.seq, gap.received_time, gap.connection = epoch, seq, now, connection
         channel = self._channels.get(Gap) or self._open_channel(gap)
-        channel.count += gap.closed_by is None
+        if gap.closed_by is None:
+            channel.count += 1
+            channel.total.count += 1
         return Publication(channel.subject, encode_event(gap), self, epoch, seq)
 
     def _open_channel(self, event: Event) -> Channel:
@@ -326,4 +354,5 @@ class Stream:
         token = last_token(event)
         kind = token if isinstance(event, Unknown) else type(event)
         subject = f"{self.key}.{encode_token(token)}"
-        return self._channels.setdefault(kind, Channel(subject, type_of(event)))
+        total = Total() if self._totals is None else self._totals.of(type_of(event))
+        return self._channels.setdefault(kind, Channel(subject, type_of(event), total))

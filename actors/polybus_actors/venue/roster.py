@@ -40,7 +40,7 @@ class Roster:
     ) -> None:
         self.connections: dict[int, Connection] = {}
         self.has_twins = has_twins
-        self.past_events: Counter[str] = Counter()
+        self._past_events: Counter[str] = Counter()
         """Events of streams that are gone, by type."""
         self._name = name
         self._make = make
@@ -60,7 +60,7 @@ class Roster:
 
     def events(self) -> Counter[str]:
         """Events of streams that belong to a connection, or are gone, by type."""
-        total = self.past_events.copy()
+        total = self._past_events.copy()
         for connection in self:
             total += connection.cargo.adopted_events()
         return total
@@ -138,7 +138,7 @@ class Roster:
         finally:
             await connection.close()
             self._past += connection.tally
-            self.past_events += connection.cargo.adopted_events()
+            self._past_events += connection.cargo.adopted_events()
             if connection in self._leaving:
                 self._leaving.remove(connection)
             for number in [number for number, each in self.connections.items() if each is connection]:

@@ -9,7 +9,7 @@ from polybus_protocol.conversation.directory import MarketDirectory
 from polybus_protocol.events import Event
 from polybus_protocol.feeds.market import FEED, VENUE
 from polybus_protocol.profile import FeedProfile
-from polybus_protocol.stream import GapLedger, Stream
+from polybus_protocol.stream import GapLedger, Stream, Totals
 from polybus_protocol.subjects import ids_of, stream_key
 
 from ..publishing.outbox import Outbox
@@ -27,6 +27,7 @@ class StreamMaker:
         checks: what is checked, and how often.
         prices: the streams of prices, which more than one feed brings.
         ledger: counts the gaps.
+        totals: counts the events of the streams that are keys.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class StreamMaker:
         checks: Counter[str],
         prices: dict[str, Stream],
         ledger: GapLedger,
+        totals: Totals,
     ) -> None:
         self._feed = feed
         self._profile = profile
@@ -48,6 +50,7 @@ class StreamMaker:
         self._checks = checks
         self._prices = prices
         self._ledger = ledger
+        self._totals = totals
         self._remembered: set[str] = set()
 
     def of_key(self, key: str, *, remembered: bool) -> Stream | None:
@@ -64,7 +67,13 @@ class StreamMaker:
         stream: Stream
         if key == VENUE:
             stream = Stream(
-                FEED, "market", (None, None), remembered=remembered, prefix=self._prefix, ledger=self._ledger
+                FEED,
+                "market",
+                (None, None),
+                remembered=remembered,
+                prefix=self._prefix,
+                ledger=self._ledger,
+                totals=self._totals,
             )
         else:
             stream = AssetStream(
@@ -76,6 +85,7 @@ class StreamMaker:
                 remembered=remembered,
                 prefix=self._prefix,
                 ledger=self._ledger,
+                totals=self._totals,
             )
         if remembered:
             self._outbox.put(stream.interrupt("restart", time.time_ns()))

@@ -8,7 +8,7 @@ from collections import Counter
 
 from ..control.replies import Moment
 from ..events import GAP_REASONS, Event, LastBook, PriceChange, TickSizeChange, encode_event
-from ..stream import Doubt, GapLedger, Publication, Stream
+from ..stream import Doubt, GapLedger, Publication, Stream, Totals
 from ..subjects import PREFIX, subject_for
 from .book import BadLevel, OrderBook
 from .liveness import Budgets, Liveness, Trust
@@ -33,6 +33,7 @@ class AssetStream(Stream):
         remembered: see `Stream`.
         prefix: see `Stream`.
         ledger: see `Stream`.
+        totals: see `Stream`.
     """
 
     __slots__ = (
@@ -57,8 +58,17 @@ class AssetStream(Stream):
         remembered: bool = False,
         prefix: str = PREFIX,
         ledger: GapLedger | None = None,
+        totals: Totals | None = None,
     ) -> None:
-        super().__init__(FEED, "market", (market, asset), remembered=remembered, prefix=prefix, ledger=ledger)
+        super().__init__(
+            FEED,
+            "market",
+            (market, asset),
+            remembered=remembered,
+            prefix=prefix,
+            ledger=ledger,
+            totals=totals,
+        )
         self.book = OrderBook() if keeps_book else NoBook()
         self.liveness = Liveness(budgets, checks)
         self.history: list[Moment] = []
