@@ -199,7 +199,7 @@ async def test_without_books() -> None:
             assert rig.consumer.last_books == {}
             with pytest.raises(Refused, match="keeps no books") as refused:
                 await rig.consumer.ask("book", asset=frozen)
-            assert refused.value.code == 409
+            assert refused.value.code == 422
             assert any(
                 "No books" in word for word in (await rig.consumer.ask("explain", asset=frozen))["words"]
             )

@@ -146,7 +146,7 @@ class Verbs:
         pool, stream = self._asset(request.asset)
         if not stream.keeps_book:
             raise ControlError(
-                409,
+                422,
                 "this gateway keeps no books (`feeds.market.books = false`): keep one by the asset's events",
                 field="asset",
             )
