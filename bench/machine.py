@@ -1,6 +1,7 @@
 """The machine: who runs on which core, how much processor time and memory a process has had.  Linux only."""
 
 import ctypes
+import functools
 import os
 import platform
 import re
@@ -9,8 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+@functools.cache
 def cores() -> tuple[set[int], set[int]]:
-    """The core of the subject, and those of everybody else; the same where there is only one."""
+    """The core of the subject, and those of everybody else; the same where there is only one.
+
+    Decided once: whoever asks goes to the others' cores then, and would find no more than those.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     return {allowed[-1]}, set(allowed[:-1]) or set(allowed)
 
