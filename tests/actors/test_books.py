@@ -151,14 +151,20 @@ async def the_roll_up_counts_what_was_seen(rig: Rig) -> None:
     await rig.consumer.until(lambda: rolled_up() == (opened, closed))
 
 
+async def freeze_one(rig: Rig) -> tuple[str, list[str]]:
+    """One asset, of which it is known how often it speaks, falls silent, and the others go on: which those are."""
+    await rig.subscribe(*rig.assets)
+    frozen, *others = rig.assets
+    await rig.consumer.until_status(lambda _: stream_of(rig, frozen).liveness.usual_s is not None)
+    await rig.admin.fault_on("freeze-asset", assets=[frozen])
+    return frozen, others
+
+
 async def test_an_asset_that_freezes_among_others() -> None:
     """REST has a later book, twice: a gap; then REST stands in for the snapshot, until the venue speaks again."""
     with anyio.fail_after(60):
         async with rigged(SimulatorOptions(markets=2, seed=5, rate=120), SHARP) as rig:
-            await rig.subscribe(*rig.assets)
-            frozen, *others = rig.assets
-            await rig.consumer.until_status(lambda _: stream_of(rig, frozen).liveness.usual_s is not None)
-            await rig.admin.fault_on("freeze-asset", assets=[frozen])
+            frozen, others = await freeze_one(rig)
             await until_trust(rig, Trust.SUSPECT, frozen)
             await rig.consumer.until(lambda: "frozen" in rig.consumer.of(frozen).reasons)
             record = rig.consumer.of(frozen)
@@ -179,10 +185,7 @@ async def test_without_books() -> None:
     profile = msgspec.structs.replace(SHARP, books=False)
     with anyio.fail_after(60):
         async with rigged(SimulatorOptions(markets=2, seed=5, rate=120), profile) as rig:
-            await rig.subscribe(*rig.assets)
-            frozen, *others = rig.assets
-            await rig.consumer.until_status(lambda _: stream_of(rig, frozen).liveness.usual_s is not None)
-            await rig.admin.fault_on("freeze-asset", assets=[frozen])
+            frozen, others = await freeze_one(rig)
             await rig.consumer.until(lambda: "frozen" in rig.consumer.of(frozen).reasons)
             assert all("frozen" not in rig.consumer.of(asset).reasons for asset in others)
             await rig.admin.fault_off("freeze-asset")

@@ -30,6 +30,9 @@ MARKET_OF = {M1: M, M2: M, N1: N, N2: N}
 CREDENTIALS = {"apiKey": "key", "secret": "secret", "passphrase": "phrase"}
 """Of the account of each conversation that needs one, as the venue wants them."""
 
+PONG = b"PONG"
+"""What the venue says to a ping: a frame, and no data."""
+
 START = 1_750_000_000
 """Seconds since the epoch at which every conversation begins."""
 

@@ -17,6 +17,7 @@ from .conversation import (
     M2,
     N1,
     N2,
+    PONG,
     Conversation,
     M,
     N,
@@ -30,11 +31,6 @@ from .conversation import (
     trade,
     written,
 )
-
-PONG = b"PONG"
-
-SELDOM_S = 60
-"""Seconds from one look at a book to the next where hours pass, and no book is what it is about."""
 
 # --- what is said ----------------------------------------------------------------------------------
 

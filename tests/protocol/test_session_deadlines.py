@@ -12,6 +12,7 @@ from polybus_protocol.websocket.backoff import Verdict
 from .conversation import (
     M1,
     N1,
+    PONG,
     Conversation,
     M,
     book,
@@ -22,8 +23,6 @@ from .conversation import (
     trade,
     written,
 )
-
-PONG = b"PONG"
 
 SELDOM_S = 60
 """Seconds from one look at a book to the next where hours pass, and no book is what it is about."""

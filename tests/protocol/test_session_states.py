@@ -10,6 +10,7 @@ from polybus_protocol.conversation.states import TABLE, Input, State
 from .conversation import (
     M1,
     N1,
+    PONG,
     Conversation,
     FeedConversation,
     N,
@@ -18,11 +19,6 @@ from .conversation import (
     written,
 )
 from .feed_frames import AUTHED, BTC, ETH, price, refused
-
-PONG = b"PONG"
-
-SELDOM_S = 60
-"""Seconds from one look at a book to the next where hours pass, and no book is what it is about."""
 
 
 def fresh() -> Conversation:

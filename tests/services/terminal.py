@@ -218,3 +218,12 @@ async def running(
             process.kill()
             with anyio.CancelScope(shield=True):
                 await process.wait()
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether no process has this id, not even one that waits to be reaped."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -27,6 +27,7 @@ from polybus_services.demo.reckoning import reckon
 from polybus_services.demo.screen import live_view, summary_view
 from polybus_services.demo.venue import Sent
 
+from ..support.five import FEEDS
 from .events_of_all_feeds import (
     ACTIVITY,
     COMMENT,
@@ -38,8 +39,6 @@ from .events_of_all_feeds import (
     TRADE,
     gaps_of_all_families,
 )
-
-FEEDS = ["market", "user", "rtds", "polybolt", "sports"]
 
 MARKET, YES, NO = "0x" + "1" * 64, "1", "2"
 

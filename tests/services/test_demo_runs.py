@@ -16,9 +16,8 @@ import pytest
 
 from polybus_services.simulator.people import People
 
-from .terminal import Running, polybus, running
-
-FEEDS = ["market", "user", "rtds", "polybolt", "sports"]
+from ..support.five import FEEDS
+from .terminal import Running, is_gone, polybus, running
 
 
 @pytest.mark.anyio
@@ -34,15 +33,15 @@ async def test_two_seconds_of_everything() -> None:
     assert [row["trust"] for row in last["markets"]] == ["live"] * 4
     assert all(row["best_bid"] or row["best_ask"] for row in last["markets"])
     assert {"nats-server", "simulator", "gateway"} <= set(last["processes"])
-    assert [row["feed"] for row in last["feeds"]] == FEEDS
+    assert [row["feed"] for row in last["feeds"]] == list(FEEDS)
     assert summary["type"] == "summary"
     assert summary["agree"]
     assert summary["events_sent"] - summary["repeated"] == summary["events_published"] > 0
     assert summary["events_published"] == summary["events_received"]
     assert summary["frames_sent"] == summary["frames_received"] > 0
     assert summary["jumps"] == 0
-    assert [row["feed"] for row in summary["feeds"]] == FEEDS
-    assert all(gone(process["pid"]) for process in last["processes"].values())
+    assert [row["feed"] for row in summary["feeds"]] == list(FEEDS)
+    assert all(is_gone(process["pid"]) for process in last["processes"].values())
 
 
 def secrets_in(text: str) -> list[str]:
@@ -92,7 +91,7 @@ async def test_every_feed_has_its_part() -> None:
     assert {row["feed"] for row in around["prices"] if row["symbol"] == "btcusd"} == {"rtds", "polybolt"}
     assert {line["about"].split()[0] for line in around["user"]} == {"alice"}
     assert around["games"]
-    assert [row["feed"] for row in summary["feeds"]] == FEEDS
+    assert [row["feed"] for row in summary["feeds"]] == list(FEEDS)
     for row in summary["feeds"]:
         assert row["frames_sent"] == row["frames_received"] > 0, row
         assert row["events_published"] == row["events_received"] > 0, row
@@ -141,7 +140,7 @@ async def test_a_gateway_that_dies_ends_the_demo() -> None:
 
     assert status_ == 1
     assert "the gateway ended by itself (killed by SIGKILL)" in msgspec.json.decode(err)["error"]["message"]
-    assert all(gone(process["pid"]) for process in processes.values())
+    assert all(is_gone(process["pid"]) for process in processes.values())
 
 
 async def impatient(demo: Running) -> None:
@@ -186,12 +185,3 @@ def switch_on(admin: str, fault: str) -> None:
     connection.request("PUT", f"{parts.path}/faults/{fault}")
     assert connection.getresponse().status == 200
     connection.close()
-
-
-def gone(pid: int) -> bool:
-    """Whether a process that is not ours has ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

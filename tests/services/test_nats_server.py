@@ -18,6 +18,8 @@ from polybus_services.nats_server import (
     nats_server,
 )
 
+from .terminal import is_gone
+
 GUARD_S = 30
 """Seconds that nothing here takes; a test that would hang fails instead."""
 
@@ -32,15 +34,6 @@ async def main():
 
 anyio.run(main)
 """
-
-
-def is_gone(pid: int) -> bool:
-    """Tell whether no process has this id, not even one that waits to be reaped."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 async def has_ended(pid: int) -> None:

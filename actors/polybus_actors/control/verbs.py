@@ -236,9 +236,7 @@ class Verbs:
             reconnects=sum(pool.reconnects for pool in pools),
             last_reconnect_time=max((pool.last_reconnect_time or 0 for pool in pools), default=0) or None,
             restarts=self._supervisor.restarts,
-            trust={
-                trust.value: n for trust, n in sum((pool.trust() for pool in pools), Counter[Trust]()).items()
-            },
+            trust=dict(Counter(s.trust.value for pool in pools for s in pool.asset_streams())),
             checks=dict(sum((pool.checks for pool in pools), Counter[str]())),
             nats=NatsInfo(
                 connected=bus.is_connected,

@@ -30,10 +30,10 @@ def write(client: Client, commands: list[bytes], messages: int, payload_bytes: i
     """
     client.stats["out_msgs"] += messages
     client.stats["out_bytes"] += payload_bytes
-    if not is_direct(client):
+    if (writer := writer_of(client)) is None:
         client._pending += commands  # noqa: SLF001  there is no public way
         client._pending_data_size += sum(map(len, commands))  # noqa: SLF001
-    elif (writer := writer_of(client)) is not None and not writer.transport.is_closing():
+    elif not writer.transport.is_closing():
         unwritten = client._pending  # noqa: SLF001
         drop_unwritten(client)
         writer.write(b"".join([*unwritten, *commands]))

@@ -217,10 +217,6 @@ class Pool:
         """Events published so far, by type."""
         return self._roster.events() + self.commons.counts() + self._totals.counts()
 
-    def trust(self) -> Counter[Trust]:
-        """How many assets are believed how far."""
-        return Counter(stream.trust for stream in self.asset_streams())
-
     def asset_streams(self) -> Iterator[AssetStream]:
         """The streams that have books."""
         return (stream for stream in self.streams.values() if isinstance(stream, AssetStream))

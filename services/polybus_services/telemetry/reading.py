@@ -103,7 +103,7 @@ def connections(view: View) -> Values:
 
 def trust(view: View) -> Values:
     """Assets, by what may be believed of them."""
-    assets = sum((pool.trust() for pool in view.gateway.pools), Counter[Trust]())
+    assets = Counter(stream.trust for pool in view.gateway.pools for stream in pool.asset_streams())
     return [(assets[state], {"trust": state.value}) for state in Trust]
 
 
