@@ -9,8 +9,9 @@ from collections import deque
 
 import msgspec
 
-from polybus_protocol.books.book import BadLevel, OrderBook
+from polybus_protocol.books.book import OrderBook
 from polybus_protocol.books.liveness import Trust
+from polybus_protocol.books.side import BadLevel
 from polybus_protocol.control.replies import BookReply
 from polybus_protocol.events import GAP_REASONS, AnyEvent, Book, Gap, LastBook, TickSizeChange
 from polybus_services.order import LOST_ON_THE_WAY, Place, Track

@@ -3,11 +3,12 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from polybus_protocol.books.book import BadLevel, OrderBook, price_key
+from polybus_protocol.books.book import OrderBook
 from polybus_protocol.books.no_book import NoBook
+from polybus_protocol.books.side import Asks, BadLevel, Bids
 from polybus_protocol.events import (
     Book,
     Change,
@@ -89,14 +90,39 @@ def test_a_book_is_what_the_last_word_on_each_level_says(
     assert ([best_ask] if best_ask else []) == book.asks(1)
 
 
-@given(st.decimals(0, 1, places=9, allow_nan=False))
-def test_a_price_is_one_whatever_its_spelling(value: Decimal) -> None:
-    """As a whole number of billionths, with and without zeros at either end."""
+def spellings(value: Decimal) -> list[str]:
+    """With and without zeros at either end."""
     long = f"{value:.9f}"
-    short = long.rstrip("0").rstrip(".") if "." in long else long
-    assert price_key(long) == price_key(short) == int(value.scaleb(9))
-    if short.startswith("0."):
-        assert price_key(short[1:]) == price_key(long)
+    short = long.rstrip("0").rstrip(".")
+    return [long, short, f"00{long}", *([short[1:]] if short.startswith("0.") else [])]
+
+
+PRICES = st.decimals(0, 1, places=9, allow_nan=False)
+
+
+@given(PRICES.map(spellings), PRICES)
+def test_a_price_is_one_whatever_its_spelling(same: list[str], other: Decimal) -> None:
+    """The latest spelling counts, in a snapshot and in a change; a price a billionth off is another."""
+    assume(other != Decimal(same[0]))
+    for first in same:
+        for then in same:
+            side = Asks([Level(first, "1"), Level(f"{other:f}", "2"), Level(then, "3")])
+            assert side == {then: "3", f"{other:f}": "2"}
+            side.add(first, "4")
+            assert side == {first: "4", f"{other:f}": "2"}
+            assert side.is_best(then) == (Decimal(then) < other)
+            side.remove(then)
+            assert (side, side.prices, side.best) == ({f"{other:f}": "2"}, [f"{other:f}"], f"{other:f}")
+
+
+@given(PRICES, st.integers(-5, 5).filter(bool))
+def test_prices_a_billionth_apart_are_two(value: Decimal, billionths: int) -> None:
+    """And stand in their order."""
+    one, other = sorted([value, value + billionths * Decimal("1e-9")])
+    assume(one >= 0)
+    side = Bids([Level(f"{other:f}", "1"), Level(f"{one:f}", "2")])
+    assert side.prices == [f"{one:f}", f"{other:f}"]
+    assert not side.is_best(f"{one:f}")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +130,13 @@ def test_a_price_is_one_whatever_its_spelling(value: Decimal) -> None:
 )
 def test_what_is_no_price(text: str) -> None:
     """Is an error that names it."""
-    with pytest.raises(BadLevel, match="is no price"):
-        price_key(text)
+    for reads in (
+        lambda: Bids([Level(text, "1")]),
+        lambda: Bids().add(text, "1"),
+        lambda: Bids().is_best(text),
+    ):
+        with pytest.raises(BadLevel, match="is no price"):
+            reads()
 
 
 @pytest.mark.parametrize(

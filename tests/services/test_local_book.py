@@ -195,7 +195,7 @@ def test_a_book_read_over_rest_is_suspect() -> None:
 def test_another_book_at_the_same_place_is_found_out() -> None:
     """The gateway's is taken over."""
     gateway, local = followed()
-    local.bid_side.replace([*local.bids(), Level("0.30", "1")])
+    local.bid_side.add("0.30", "1")
     local.align(gateway.told())
     assert levels(local) == levels(gateway.stream.book)
 

@@ -10,10 +10,11 @@ from ..control.replies import Moment
 from ..events import GAP_REASONS, Event, LastBook, PriceChange, TickSizeChange, encode_event
 from ..stream import Doubt, GapLedger, Publication, Stream, Totals
 from ..subjects import PREFIX, subject_for
-from .book import BadLevel, OrderBook
+from .book import OrderBook
 from .liveness import Budgets, Liveness, Trust
 from .no_book import NoBook
 from .proof import MarketFacts, Verdict
+from .side import BadLevel
 
 FEED = "market"
 

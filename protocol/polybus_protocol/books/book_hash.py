@@ -12,11 +12,6 @@ from collections.abc import Iterable
 from hashlib import sha1
 
 
-def level_head(price: str) -> str:
-    """How a level at this price begins inside the hashed text; its size and `"}` follow."""
-    return f'{{"price":"{price}","size":"'
-
-
 def levels_json(levels: Iterable[tuple[str, str]]) -> str:
     """The levels of one side, as they stand inside the hashed text, without the brackets.
 
@@ -24,7 +19,7 @@ def levels_json(levels: Iterable[tuple[str, str]]) -> str:
         levels: (price, size) from worst to best: bids ascending, asks descending.  The strings exactly as the
             venue wrote them, because "0.5" and "0.50" hash differently.
     """
-    return ",".join([f'{level_head(price)}{size}"}}' for price, size in levels])
+    return ",".join([f'{{"price":"{price}","size":"{size}"}}' for price, size in levels])
 
 
 def hash_of_json(
@@ -41,7 +36,6 @@ def hash_of_json(
 ) -> str:
     """The hash of a book whose sides have already been written by `levels_json`.
 
-    For those who keep the text of each level and so need not write eighty of them for each delta.
     The other arguments are those of `book_hash`.
     """
     text = (
