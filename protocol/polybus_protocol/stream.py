@@ -89,14 +89,19 @@ class Totals:
 class Channel:
     """One event type of a stream: the subject it is published on, how often it was, and when last."""
 
-    __slots__ = ("count", "last_time", "subject", "total", "type")
+    __slots__ = ("count", "kind", "last_time", "subject", "total", "type")
 
-    def __init__(self, subject: str, type_: str, total: Total) -> None:
+    def __init__(self, kind: type[Event] | str | None, subject: str, type_: str, total: Total) -> None:
+        self.kind = kind
         self.subject = subject
         self.type = type_
         self.total = total
         self.count = 0
         self.last_time = 0
+
+
+_NOTHING_YET = Channel(None, "", "", Total())
+"""Stands where a stream has not published anything."""
 
 
 class Stream:
@@ -113,6 +118,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_channel",
         "_channels",
         "_gap_seq",
         "_ledger",
@@ -159,6 +165,8 @@ class Stream:
         self._totals = totals
         self._prefix = prefix
         self._channels: dict[type[Event] | str, Channel] = {}
+        self._channel = _NOTHING_YET
+        """That of the last event from the venue: nearly always that of the next one, too."""
 
     def id(self, name: str) -> str | None:
         """The id of that name in the stream's family; None if it has none."""
@@ -185,7 +193,7 @@ class Stream:
     @property
     def last_data_time(self) -> int | None:
         """When the last event from the venue arrived, in nanoseconds since the epoch; None if none did."""
-        return self.last_time_of(()) or None
+        return self._channel.last_time or None
 
     def last_time_of(self, types: Collection[str]) -> int:
         """When the last event of these types arrived, of all if none is named; 0 if none did."""
@@ -204,7 +212,9 @@ class Stream:
         event.connection = connection
         event.epoch = epoch = self.epoch
         self.seq = event.seq = seq = self.seq + 1
-        channel = self._channels.get(event.__class__) or self._open_channel(event)
+        channel = self._channel
+        if channel.kind is not event.__class__:
+            channel = self._channel = self._channels.get(event.__class__) or self._open_channel(event)
         channel.count += 1
         channel.total.count += 1
         channel.last_time = received_time
@@ -355,4 +365,4 @@ class Stream:
         kind = token if isinstance(event, Unknown) else type(event)
         subject = f"{self.key}.{encode_token(token)}"
         total = Total() if self._totals is None else self._totals.of(type_of(event))
-        return self._channels.setdefault(kind, Channel(subject, type_of(event), total))
+        return self._channels.setdefault(kind, Channel(kind, subject, type_of(event), total))

@@ -7,9 +7,9 @@ since a trade is a trade, but no book is made of it.
 from collections import Counter
 
 from ..control.replies import Moment
-from ..events import GAP_REASONS, Event, LastBook, PriceChange, TickSizeChange, encode_event
+from ..events import GAP_REASONS, Event, LastBook, PriceChange, TickSizeChange, encode_event, type_of
 from ..stream import Doubt, GapLedger, Publication, Stream, Totals
-from ..subjects import PREFIX, subject_for
+from ..subjects import PREFIX, stream_key
 from .book import OrderBook
 from .liveness import Budgets, Liveness, Trust
 from .no_book import NoBook
@@ -160,7 +160,11 @@ class AssetStream(Stream):
             seq=self.seq,
         )
         return Publication(
-            subject_for(event, self._prefix), encode_event(event), carrier, self.epoch, self.seq
+            f"{stream_key('books', *self.ids, prefix=self._prefix)}.{type_of(event)}",
+            encode_event(event),
+            carrier,
+            self.epoch,
+            self.seq,
         )
 
     def _break(self, reason: str, now: int, detail: str | None, connection: str | None) -> list[Publication]:
