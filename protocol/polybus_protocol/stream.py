@@ -86,12 +86,16 @@ class Totals:
         return Counter({type_: total.count for type_, total in self._by_type.items()})
 
 
+type Kind = type[Event] | str
+"""What a stream has a channel for: a type of event, or a feed, where all feeds share the stream of unknown ones."""
+
+
 class Channel:
     """One event type of a stream: the subject it is published on, how often it was, and when last."""
 
     __slots__ = ("count", "kind", "last_time", "subject", "total", "type")
 
-    def __init__(self, kind: type[Event] | str | None, subject: str, type_: str, total: Total) -> None:
+    def __init__(self, kind: Kind | None, subject: str, type_: str, total: Total) -> None:
         self.kind = kind
         self.subject = subject
         self.type = type_
@@ -164,7 +168,7 @@ class Stream:
         self._ledger = ledger or GapLedger()
         self._totals = totals
         self._prefix = prefix
-        self._channels: dict[type[Event] | str, Channel] = {}
+        self._channels: dict[Kind, Channel] = {}
         self._channel = _NOTHING_YET
         """That of the last event from the venue: nearly always that of the next one, too."""
 
