@@ -1,11 +1,15 @@
-"""Processor time per frame: each subject takes the same frames, as fast as it can, one after the other."""
+"""Processor time per frame: each subject takes the same frames, as fast as it can, one after the other.
+
+They take turns that are a fraction of a second long.  On a shared machine the same program may take twice as long a second
+later; so what is compared has to have run within the same second.
+"""
 
 import signal
 import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -19,6 +23,10 @@ from polybus_services.nats_server import nats_server
 
 WARMED_UP_AFTER = 2_000
 """Frames that are not measured: the first ones fill caches and let lists grow."""
+
+TURN = 2_000
+"""Frames in one turn: a twentieth of a second, in which the processor's caches fill a hundred times over.  What falls due
+once a second falls into as many turns as there are of one's own in it, so it counts for its share."""
 
 COMES_OUT_WITHIN_S = 300.0
 """Seconds that all frames may take; the slowest rival takes a tenth of a millisecond a frame."""
@@ -59,53 +67,88 @@ async def ready(frames: Path) -> AsyncIterator[Bench]:
             yield Bench(server.url, pump, feed, Path(folder))
 
 
-async def mark(bench: Bench, listener: Listener) -> None:
-    """Wait until all that was sent has come out."""
+async def mark(bench: Bench, listener: Listener) -> int:
+    """Wait until all that was sent has come out; returns how many sentinels that took."""
     connections = (await bench.pump.ask(mark=1))["connections"]
     assert isinstance(connections, int)
     await anyio.to_thread.run_sync(listener.wait, connections, COMES_OUT_WITHIN_S)
+    return connections
 
 
-async def measure(kind: Kind, frames: Path, replay: Replay, number: int, settings: str = "") -> Run:
-    """One run.
+class Contender:
+    """One subject that stands ready, and what it has taken so far.
 
-    Raises:
-        Unfair: it did not publish each message.
-        TimeoutError: it did not come to the end.
+    Args:
+        bench: its own nats-server and pump.
+        subject: has subscribed.
+        listener: hears what comes out.
+        replay: what there is to take.
     """
+
+    def __init__(self, bench: Bench, subject: Subject, listener: Listener, replay: Replay) -> None:
+        self._bench = bench
+        self._subject = subject
+        self._listener = listener
+        self._replay = replay
+        self._sentinels = 0
+        self._frames = 0
+        self._spent_ns = 0
+        self._took_ns = 0
+
+    async def warm_up(self, last: int) -> None:
+        """Take the first frames, which are not measured."""
+        self._sentinels += await mark(self._bench, self._listener)
+        await self.take(0, last)
+        self._frames = self._spent_ns = self._took_ns = 0
+
+    async def take(self, first: int, last: int) -> None:
+        """Take these frames, as fast as it can.
+
+        Raises:
+            TimeoutError: it did not come to the end.
+        """
+        before = machine.processor_ns(self._subject.pid)
+        pumped = await self._bench.pump.ask(first=first, last=last)
+        connections = int(str(pumped["connections"]))
+        await anyio.to_thread.run_sync(self._listener.wait, connections, COMES_OUT_WITHIN_S)
+        self._spent_ns += machine.processor_ns(self._subject.pid) - before
+        self._took_ns += self._listener.last_sentinel_ns - int(str(pumped["begun"]))
+        self._sentinels += connections
+        self._frames += last - first
+
+    async def finish(self, number: int) -> Run:
+        """What it came to.
+
+        Raises:
+            Unfair: it did not publish each message.
+        """
+        name, frames = self._subject.kind.name, self._frames
+        _, peak = machine.memory_kb(self._subject.pid)
+        wanted = len(self._replay.books) + sum(frame.messages for frame in self._replay.frames)
+        wanted += self._sentinels
+        published = await self._subject.published()
+        if published != wanted:
+            raise Unfair(f"{name} published {published} messages, not {wanted}")
+        return Run(
+            name,
+            number,
+            frames,
+            self._spent_ns / 1e3 / frames,
+            frames / (self._took_ns / 1e9),
+            round(peak / 1024, 1),
+        )
+
+
+@asynccontextmanager
+async def contending(kind: Kind, frames: Path, replay: Replay) -> AsyncIterator[Contender]:
+    """A subject with all that it needs, for the length of a block."""
     async with ready(frames) as bench:
         listener = Listener(bench.nats)
         try:
-            async with running(
-                kind, bench.feed, bench.nats, list(replay.markets), bench.scratch, settings
-            ) as subject:
-                return await _measure(bench, subject, listener, replay, number)
+            async with running(kind, bench.feed, bench.nats, list(replay.markets), bench.scratch) as subject:
+                yield Contender(bench, subject, listener, replay)
         finally:
             listener.close()
-
-
-async def _measure(bench: Bench, subject: Subject, listener: Listener, replay: Replay, number: int) -> Run:
-    last = len(replay.frames)
-    first = min(WARMED_UP_AFTER, last // 10)
-    await mark(bench, listener)
-    warm = await bench.pump.ask(first=0, last=first)
-    connections = int(str(warm["connections"]))
-    await anyio.to_thread.run_sync(listener.wait, connections, COMES_OUT_WITHIN_S)
-    before = machine.processor_ns(subject.pid)
-    pumped = await bench.pump.ask(first=first, last=last)
-    await anyio.to_thread.run_sync(listener.wait, connections, COMES_OUT_WITHIN_S)
-    spent = machine.processor_ns(subject.pid) - before
-    seconds = (listener.last_sentinel_ns - int(str(pumped["begun"]))) / 1e9
-    _, peak = machine.memory_kb(subject.pid)
-    sentinels = 3 * connections
-    wanted = len(replay.books) + sum(frame.messages for frame in replay.frames) + sentinels
-    published = await subject.published()
-    if published != wanted:
-        raise Unfair(f"{subject.kind.name} published {published} messages, not {wanted}")
-    measured = last - first
-    return Run(
-        subject.kind.name, number, measured, spent / 1e3 / measured, measured / seconds, round(peak / 1024, 1)
-    )
 
 
 async def profile(frames: Path, replay: Replay, picture: Path) -> None:
@@ -133,13 +176,23 @@ async def profile(frames: Path, replay: Replay, picture: Path) -> None:
 async def compare(
     names: list[str], frames: Path, replay: Replay, rounds: int, told: Callable[[Run], None]
 ) -> list[Run]:
-    """Several rounds, in each of which every subject has its turn; every other one backwards."""
+    """Several rounds, in each of which all subjects begin anew, and take turns; every other turn backwards."""
     runs: list[Run] = []
+    last = len(replay.frames)
+    first = min(WARMED_UP_AFTER, last // 10)
     for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            run = await measure(KINDS[name], frames, replay, number)
-            told(run)
-            runs.append(run)
+        async with AsyncExitStack() as stack:
+            contenders = [
+                await stack.enter_async_context(contending(KINDS[name], frames, replay)) for name in names
+            ]
+            for contender in contenders:
+                await contender.warm_up(first)
+            for turn, at in enumerate(range(first, last, TURN)):
+                for contender in contenders if turn % 2 == 0 else reversed(contenders):
+                    await contender.take(at, min(at + TURN, last))
+            for contender in contenders:
+                runs.append(run := await contender.finish(number))
+                told(run)
     return runs
 
 
