@@ -180,10 +180,13 @@ def test_a_gap_that_closes_and_a_trade_change_nothing() -> None:
     """The one comes right before the snapshot, the other says nothing of the levels."""
     book = OrderBook()
     book.take(snapshot({40: "10"}, {}))
-    version = book.version
+    assert book.is_unchecked
+    book.is_unchecked = book.is_untold = False
     book.take(Gap("market", "resync", closed_by="snapshot", market=M, asset=M1))
     book.take(LastTradePrice(market=M, asset=M1, price="0.4", size="1", side="BUY"))
-    assert (book.is_live, book.version) == (True, version)
+    assert (book.is_live, book.is_unchecked, book.is_untold) == (True, False, False)
+    book.take(delta(change(40, "3")))
+    assert (book.is_unchecked, book.is_untold) == (True, True)
 
 
 def test_what_the_snapshot_holds_already_does_not_undo_it() -> None:

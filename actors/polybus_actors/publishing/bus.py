@@ -100,7 +100,8 @@ class Bus:
         self._said = ""
         self._denied_said_until = 0.0
         self._large_said_until = 0.0
-        outbox.on_put = self._put_out
+        outbox.pass_on = self._pass_on
+        outbox.on_put = self._wake_up
 
     @property
     def is_connected(self) -> bool:
@@ -191,20 +192,22 @@ class Bus:
                 await self._mark(client)
                 self._settle()
 
-    def _put_out(self) -> None:
-        """Something was put into the outbox: a turn of the event loop takes as long as five frames do, so it is saved."""
-        client, outbox = self.client, self._outbox
+    def _pass_on(self, publications: list[Publication]) -> bool:
+        """Publish at once, if nothing is in the way: a turn of the event loop takes as long as five frames do, so it is saved."""
+        client = self.client
         if (
-            self._is_idle
-            and client is not None
-            and client.is_connected
-            and is_direct(client)
-            and not self._flight.is_full
-            and not outbox.has_losses
+            not self._is_idle
+            or client is None
+            or not client.is_connected
+            or not is_direct(client)
+            or self._flight.is_full
+            or len(publications) > BATCH
         ):
-            self._publish(client, outbox.take(BATCH))
-        if len(outbox):
+            return False
+        self._publish(client, publications)
+        if self._outbox.has_losses:  # one was too large
             self._wake_up()
+        return True
 
     def _publish(self, client: Client, batch: list[Publication]) -> None:
         """Hand a batch over; whatever happens on the way, each of it is handed over, put back or lost."""

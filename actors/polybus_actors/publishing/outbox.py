@@ -60,8 +60,10 @@ class Outbox:
         self.unrecorded = 0
         """Publications that NATS took in, but that JetStream may not have stored.  Each that is lost counts once, here
         or above."""
+        self.pass_on: Callable[[list[Publication]], bool] = _keep
+        """Asked where nothing waits: whether these went out at once, or have to wait."""
         self.on_put: Callable[[], None] = _nothing
-        """Called after each `put`."""
+        """Called when something waits."""
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._losses) + self.kept
@@ -93,7 +95,15 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room, though none that waits in a lane."""
         if not publications:
             return
-        lanes, wait, size, is_kept = self._lanes, self._queue.append, 0, False
+        lanes = self._lanes
+        if not self._queue and not len(self._losses):
+            for publication in publications:
+                if publication.stream.family in lanes:
+                    break
+            else:
+                if self.pass_on(publications):
+                    return
+        wait, size, is_kept = self._queue.append, 0, False
         for publication in publications:
             if publication.stream.family in lanes:
                 lanes[publication.stream.family].put(publication)
@@ -195,6 +205,10 @@ class Outbox:
             messages += len(lane)
             size += lane.bytes
         return messages, size
+
+
+def _keep(_publications: list[Publication]) -> bool:
+    return False
 
 
 def _nothing() -> None:

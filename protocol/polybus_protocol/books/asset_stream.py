@@ -38,11 +38,10 @@ class AssetStream(Stream):
     """
 
     __slots__ = (
-        "_last_book",
+        "_told_trust",
         "book",
         "facts",
         "history",
-        "inspected",
         "inspected_seq",
         "liveness",
         "unchecked_looks",
@@ -74,15 +73,14 @@ class AssetStream(Stream):
         self.liveness = Liveness(budgets, checks)
         self.history: list[Moment] = []
         """The last moments of its life, the oldest first."""
-        self.inspected = 0
-        """The version of the book that was checked last."""
         self.unchecked_looks = 0
         """Looks in a row that have found a later version, and left the checking for later."""
         self.inspected_seq: tuple[int, int] = (0, 0)
         """Epoch and `seq` at the last look."""
         self.facts = MarketFacts()
         """What is known of the market; the streams of its two assets share it."""
-        self._last_book: tuple[int, Trust] | None = None
+        self._told_trust: Trust | None = None
+        """What its last book was told with."""
 
     @property
     def asset(self) -> str:
@@ -142,14 +140,15 @@ class AssetStream(Stream):
         Args:
             carrier: the stream that takes the blame should it be lost, which is nobody's loss: a later one follows.
         """
-        book, state = self.book, (self.book.version, self.trust)
-        if state == self._last_book or self.epoch == 0 or self._is_incomplete:
+        book, trust = self.book, self.trust
+        is_news = book.is_untold or trust is not self._told_trust
+        if not is_news or self.epoch == 0 or self._is_incomplete:
             return None
-        self._last_book = state
+        book.is_untold, self._told_trust = False, trust
         event = LastBook(
             self.ids[0] or "",
             self.asset,
-            self.trust.value,
+            trust.value,
             book.bids(),
             book.asks(),
             book.hash,

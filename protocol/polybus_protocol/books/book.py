@@ -56,23 +56,26 @@ class OrderBook:
     __slots__ = (
         "ask_side",
         "bid_side",
+        "has_changed",
         "hash",
         "is_live",
-        "snapshot_version",
+        "is_unchecked",
+        "is_untold",
         "source_time",
         "stale",
         "top_misses",
         "untried",
-        "version",
     )
 
     def __init__(self) -> None:
         self.is_live = False
         """Whether a snapshot of this epoch is here."""
-        self.version = 0
-        """Rises with each change."""
-        self.snapshot_version = 0
-        """The version that its last snapshot made."""
+        self.has_changed = False
+        """Whether it has taken in changes since its last snapshot."""
+        self.is_unchecked = False
+        """Whether it is another one than was checked last: whoever checks it takes that down."""
+        self.is_untold = True
+        """The same, of who tells it."""
         self.source_time: int | None = None
         """Milliseconds since the epoch by the venue's clock, of the last event that changed the book."""
         self.hash: str | None = None
@@ -141,14 +144,14 @@ class OrderBook:
         except BadLevel:
             self.clear()
             raise
-        self.version += 1
+        self.has_changed = self.is_unchecked = self.is_untold = True
         self.source_time = time
         self.hash = last.hash
 
     def clear(self) -> None:
         """Nothing is known any more."""
         self.is_live = False
-        self.version += 1
+        self.is_unchecked = self.is_untold = True
         self.hash = self.source_time = self.untried = None
         self.top_misses = 0
         self.bid_side, self.ask_side = Bids(), Asks()
@@ -176,11 +179,6 @@ class OrderBook:
         return self.ask_side.best_level
 
     @property
-    def has_changed(self) -> bool:
-        """Whether it has taken in changes since its last snapshot."""
-        return self.version > self.snapshot_version
-
-    @property
     def is_crossed(self) -> bool:
         """Whether somebody bids as much as, or more than, somebody else asks.
 
@@ -204,9 +202,8 @@ class OrderBook:
     def _replace(self, book: Book) -> None:
         before = self.bid_side, self.ask_side
         self.bid_side, self.ask_side = Bids(book.bids), Asks(book.asks)
-        self.is_live = True
-        self.version += 1
-        self.snapshot_version = self.version
+        self.is_live = self.is_unchecked = self.is_untold = True
+        self.has_changed = False
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
         self.untried = Snapshot(book.hash, book.source_time, *self.hashed_sides(), *before)

@@ -91,7 +91,7 @@ class Inspector:
                 self.confirmations = 0
             elif now >= liveness.odd_at:
                 self._look_at_silence(key, stream, findings, now, time)
-            if not book.is_live or (book.version == stream.inspected and not liveness.is_failing):
+            if not book.is_live or not (book.is_unchecked or liveness.is_failing):
                 continue
             if liveness.is_failing or book.top_misses or book.is_crossed:
                 self._look_at_book(key, stream, streams, findings, now, time)
@@ -141,7 +141,7 @@ class Inspector:
         time: int,
     ) -> None:
         book, liveness = stream.book, stream.liveness
-        stream.inspected, stream.unchecked_looks = book.version, 0
+        book.is_unchecked, stream.unchecked_looks = False, 0
         verdict = stream.prove()
         self._checks[f"hash_{verdict.value}"] += 1
         if verdict is Verdict.PROVED:
