@@ -280,6 +280,17 @@ def test_user_events_are_never_given_up() -> None:
     assert outbox.brake.times == 1
 
 
+def test_what_belongs_in_a_lane_is_not_passed_on() -> None:
+    """Even where the bus would take it at once: it stays until it is stored."""
+    one = lane()
+    outbox = Outbox(5, 10**9, lanes={"user": one})
+    outbox.pass_on = lambda _publications: True
+    outbox.put(
+        [*publications(stream_of(), 2), Stream("user", "user", ("a", "0x1")).publish(trade(1), 1, None)]
+    )
+    assert (len(one), len(outbox.take(10))) == (1, 2)
+
+
 class Lane(RuleBasedStateMachine):
     """Any order of putting, shipping, storing, acknowledging, silence and breaks."""
 

@@ -56,6 +56,9 @@ class Deliveries(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.outbox = Outbox(MOST, 10**9, clock=lambda: 5_000_000_000)
+        self.outbox.pass_on = self._hand_over
+        self.is_idle = False
+        """Whether the bus takes what comes at once."""
         self.streams = [stream_of(number) for number in range(3)]
         self.put: dict[Stream, list[tuple[int, int]]] = {stream: [] for stream in self.streams}
         self.everything: list[Publication] = []
@@ -88,6 +91,17 @@ class Deliveries(RuleBasedStateMachine):
             self.put[publication.stream].append((publication.epoch, publication.seq))
         self.everything += publications
         self.outbox.put(publications)
+
+    @rule(is_idle=st.booleans())
+    def has_time(self, is_idle: bool) -> None:
+        """The bus becomes idle, or busy."""
+        self.is_idle = is_idle
+
+    def _hand_over(self, publications: list[Publication]) -> bool:
+        can = self.is_idle and not self.batch
+        if can:
+            self.unconfirmed += publications
+        return can
 
     @rule(limit=st.integers(1, 5))
     def takes(self, limit: int) -> None:
@@ -162,6 +176,27 @@ def filled(outbox: Outbox, count: int) -> list[Publication]:
     publications = [stream.publish(event(1), 1_000_000_000 + n, None) for n in range(count)]
     outbox.put(publications)
     return publications
+
+
+def test_only_what_nothing_waits_before_is_passed_on() -> None:
+    """Neither events that wait nor a loss that is not told yet may be overtaken."""
+    outbox = Outbox(3, 10**9)
+    passed: list[Publication] = []
+
+    def pass_on(publications: list[Publication]) -> bool:
+        passed.extend(publications)
+        return True
+
+    outbox.pass_on = pass_on
+    first = filled(outbox, 2)
+    assert (passed, len(outbox)) == (first, 0)
+    outbox.put_back(first[1:])
+    second = filled(outbox, 1)
+    assert outbox.take(100) == [first[1], *second]
+    outbox.lose(first[:1])
+    third = filled(outbox, 1)
+    gap, *rest = outbox.take(100)
+    assert (type(decode_event(gap.payload)), rest, passed) == (Gap, third, first)
 
 
 def test_overflow_gives_up_the_oldest_and_says_so_first() -> None:
