@@ -128,15 +128,15 @@ async def test_the_backlog_overflows() -> None:
     """NATS is away for longer than the backlog can bridge: the oldest goes, and its gap says how much it was."""
     with anyio.fail_after(60):
         options = SimulatorOptions(markets=4, seed=5, paused=True)
-        async with rigged(options, backlog_messages=50) as rig:
+        async with rigged(options, backlog_messages=50, proxied=True) as rig:
             await rig.subscribe(*rig.assets)
             await rig.admin.step(20)
             await rig.settle()
-            await rig.nats.terminate()
+            rig.proxy.sever()
             await until(lambda: not rig.gateway.bus.is_connected)
             await rig.admin.step(300)
             await until(lambda: rig.gateway.outbox.dropped)
-            await rig.nats.start()
+            rig.proxy.restore()
             consumer = rig.consumer
             await consumer.until(
                 lambda: all("backlog_overflow" in consumer.of(a).reasons for a in rig.assets)

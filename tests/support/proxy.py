@@ -19,6 +19,7 @@ class Proxy:
         self._target = target
         self._lines: set[anyio.CancelScope] = set()
         self._held = False
+        self._is_down = False
         self._flowing = anyio.Event()
         self._flowing.set()
 
@@ -42,8 +43,20 @@ class Proxy:
         for line in self._lines:
             line.cancel()
 
+    def sever(self) -> None:
+        """The same, but new ones are not served until `restore`."""
+        self._is_down = True
+        self.cut()
+
+    def restore(self) -> None:
+        """Serve again."""
+        self._is_down = False
+
     async def serve(self, client: anyio.abc.SocketStream) -> None:
         """Serve one client."""
+        if self._is_down:
+            await client.aclose()
+            return
         with anyio.CancelScope() as scope:
             self._lines.add(scope)
             try:
