@@ -95,19 +95,13 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room, though none that waits in a lane."""
         if not publications:
             return
-        lanes = self._lanes
-        if not self._queue and not len(self._losses):
-            for publication in publications:
-                if publication.stream.family in lanes:
-                    break
-            else:
-                if self.pass_on(publications):
-                    return
-        wait, size, is_kept = self._queue.append, 0, False
+        is_kept = self.brake.concerns({publication.stream.family for publication in publications})
+        if not (is_kept or self._queue or self.has_losses) and self.pass_on(publications):
+            return
+        lanes, wait, size = self._lanes, self._queue.append, 0
         for publication in publications:
             if publication.stream.family in lanes:
                 lanes[publication.stream.family].put(publication)
-                is_kept = True
             else:
                 wait(publication)
                 size += len(publication.payload)

@@ -121,7 +121,7 @@ class Side(dict[str, str]):
         Raises:
             BadLevel: it is no price.
         """
-        return price == self.best or _PRICES[price][0] == float(self.best)
+        return _PRICES[price][0] == float(self.best)
 
     def text(self, *, falling: bool) -> str:
         """The levels inside the hashed text, see `book_hash.levels_json`."""

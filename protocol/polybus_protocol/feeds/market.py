@@ -84,20 +84,9 @@ def _by_asset(market: str, source_time: int | None, entries: list[WireChange]) -
         one, other = entries
         asset, mirror = one.asset_id, other.asset_id
         if asset != mirror:  # as nearly always: a change, told for both assets of the market
-            change = Change(
-                one.price, one.size, one.side, one.hash or None, one.best_bid or None, one.best_ask or None
-            )
-            mirrored = Change(
-                other.price,
-                other.size,
-                other.side,
-                other.hash or None,
-                other.best_bid or None,
-                other.best_ask or None,
-            )
             return [
-                (asset, PriceChange(market, asset, [change], source_time=source_time)),
-                (mirror, PriceChange(market, mirror, [mirrored], source_time=source_time)),
+                (asset, PriceChange(market, asset, [_change(one)], source_time=source_time)),
+                (mirror, PriceChange(market, mirror, [_change(other)], source_time=source_time)),
             ]
     by_asset: dict[str, list[Change]] = {}
     for entry in entries:
