@@ -11,7 +11,7 @@ STREAM = Stream("market", "market", ("0x1", "1"))
 
 
 def said(*numbers: int) -> list[Publication]:
-    return [Publication("a.subject", b"{}", STREAM, 1, number) for number in numbers]
+    return [Publication(b"a.subject", b"{}", STREAM, 1, number) for number in numbers]
 
 
 @pytest.fixture

@@ -95,7 +95,10 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room, though none that waits in a lane."""
         if not publications:
             return
-        is_kept = self.brake.concerns({publication.stream.family for publication in publications})
+        # Where nothing is never given up, as a rule, nobody looks at each of them.
+        is_kept = bool(self._lanes) and self.brake.concerns(
+            {publication.stream.family for publication in publications}
+        )
         if not (is_kept or self._queue or self.has_losses) and self.pass_on(publications):
             return
         lanes, wait, size = self._lanes, self._queue.append, 0

@@ -159,7 +159,7 @@ class AssetStream(Stream):
             seq=self.seq,
         )
         return Publication(
-            f"{stream_key(event.family, *self.ids, prefix=self._prefix)}.{type_of(event)}",
+            f"{stream_key(event.family, *self.ids, prefix=self._prefix)}.{type_of(event)}".encode(),
             encode_event(event),
             carrier,
             self.epoch,

@@ -12,7 +12,7 @@ from typing import Never
 import msgspec
 
 from ..events import Book, Event, Gap, Level, PriceChange, TickSizeChange
-from .side import Asks, BadLevel, Bids, is_some, mirror
+from .side import Asks, BadLevel, Bids, has_shares, mirror
 
 _read_levels = msgspec.json.Decoder(list[Level]).decode
 
@@ -125,7 +125,7 @@ class OrderBook:
             for change in changes:
                 side, price, size = change.side, change.price, change.size
                 levels = bids if side == "BUY" else asks if side == "SELL" else _no_side(side)
-                if not is_some(size):
+                if not has_shares(size):
                     levels.remove(price)
                 elif price in levels:
                     levels[price] = size

@@ -8,6 +8,7 @@ already, which most are, touches nothing else.
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
+from math import inf, nan
 from typing import ClassVar
 
 from ..events import Level
@@ -67,18 +68,22 @@ class Side(dict[str, str]):
     """The best price where there are no levels, as the venue tells it."""
 
     def __init__(self, levels: Iterable[Level] = ()) -> None:
-        there: dict[float, tuple[str, str]] = {}
+        sizes: dict[str, str] = {}
+        prices: dict[float, str] = {}
         for level in levels:
-            value, price = _PRICES[level.price]
-            if is_some(level.size):
-                there[value] = price, level.size
-        super().__init__(there.values())
-        self.dollars = sorted(there)
+            if has_shares(level.size):
+                value, price = _PRICES[level.price]
+                sizes[price], prices[value] = level.size, price
+        super().__init__(sizes)
+        self.dollars = sorted(prices)
         """What the prices come to, from the lowest up."""
-        self.prices = [there[value][0] for value in self.dollars]
+        self.prices = [prices[value] for value in self.dollars]
         """The keys, in the same order."""
-        self.best = self.prices[self.END] if there else self.NOBODY
+        self.best = self.prices[self.END] if prices else self.NOBODY
         """The best price, or `NOBODY`."""
+        if len(prices) < len(sizes):  # spelled in two ways
+            for price in sizes.keys() - self.prices:
+                del self[price]
 
     def add(self, price: str, size: str) -> None:
         """Set a level that may not be there yet, or be spelled in another way.
@@ -176,17 +181,19 @@ def mirror(bids: Bids, asks: Asks) -> bool:
     )
 
 
-def is_some(size: str) -> bool:
+def has_shares(size: str) -> bool:
     """Whether a size is more than nothing.
 
     Raises:
         BadLevel: it is no size.
     """
-    # Digits, at most one point: half as long as a regular expression takes, on the hot path.
-    digits = size.replace(".", "", 1)
-    if not (digits.isdecimal() and digits.isascii()):
-        raise BadLevel(f"{size[:40]!r} is no size: digits, and a point")
-    return size[0] > "0" or digits.strip("0") != ""
+    try:
+        shares = float(size)
+    except ValueError:
+        shares = nan
+    if 0 <= shares < inf:
+        return shares > 0
+    raise BadLevel(f"{size[:40]!r} is no size: a number of shares, 0 or more")
 
 
 def plain(size: str) -> str:
