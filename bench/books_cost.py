@@ -130,7 +130,7 @@ async def talk(
         if number == BEFOREHAND:
             begun = time.process_time()
         now = number / frames_per_s
-        ready += session.receive(frame, now, round(now * 1e9))
+        ready += session.receive([frame], now, round(now * 1e9))
         if number % together:
             continue
         due = session.next_deadline()

@@ -85,16 +85,13 @@ class Hearer:
         self.session.subscribe(self.streams.items(), 0.0, BEGUN_NS)
         self.published = 0
         self._number = 0
-        for book in replay.books.values():
-            self.session.receive(book, 0.0, BEGUN_NS)
+        self.session.receive(replay.books.values(), 0.0, BEGUN_NS)
         self.session.data_to_send()
         self.session.take_signals()
 
     def hear(self, texts: list[bytes]) -> None:
         """Take in frames."""
-        receive, now, time = self.session.receive, self._now, self._time
-        for text in texts:
-            self.published += len(receive(text, now, time))
+        self.published += len(self.session.receive(texts, self._now, self._time))
 
     def look(self, frames: int) -> None:
         """Let time go on, and do what falls due meanwhile."""

@@ -37,7 +37,7 @@ async def serve(url: str, nats_url: str, assets: list[str], ready: Callable[[], 
     while True:
         received_time = time.time_ns()
         for frame in frames.receive(chunk):
-            if not isinstance(frame, bytes) or frame == b"PONG":
+            if frame == b"PONG":
                 continue
             for asset, event in dialect.read(frame):
                 if asset is None or not isinstance(event, MarketEvent):

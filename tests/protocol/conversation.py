@@ -109,7 +109,7 @@ class Conversation:
 
     def hears(self, frame: bytes | str | dict[str, Any] | list[Any]) -> list[AnyEvent]:
         """Receive a frame: text as it is, anything else as the JSON the venue would write."""
-        return self.published(self.session.receive(written(frame), self.now, self.time))
+        return self.published(self.session.receive([written(frame)], self.now, self.time))
 
     def waits(self, seconds: float, *, hearing: bytes | None = None) -> list[AnyEvent]:
         """Let time pass, meeting every deadline on the way.

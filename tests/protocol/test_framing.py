@@ -13,12 +13,13 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.extensions import PerMessageDeflate
 
 from polybus_protocol.errors import LocalProtocolError
-from polybus_protocol.websocket.framing import Binary, FrameEvent, FrameStream, PeerClosed, ProtocolBroken
+from polybus_protocol.websocket.framing import Farewell, FrameStream, PeerClosed, ProtocolBroken
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, RSV1 = 0x80, 0x40
 
-type Heard = list[bytes | FrameEvent]
+type Heard = tuple[list[bytes], Farewell | None]
+"""The messages, and how it ended."""
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes = b"") -> bytes:
@@ -38,7 +39,8 @@ def closing(code: int, reason: bytes = b"") -> bytes:
 
 
 def hear(stream: FrameStream, chunks: Iterable[bytes]) -> Heard:
-    return [event for chunk in chunks for event in stream.receive(chunk)]
+    messages = [message for chunk in chunks for message in stream.receive(chunk)]
+    return messages, stream.farewell
 
 
 def read_by_server(data: bytes) -> list[Event]:
@@ -50,7 +52,8 @@ def read_by_server(data: bytes) -> list[Event]:
 def by_wsproto_alone(data: bytes) -> tuple[Heard, list[Event]]:
     """The reference: everything fed to wsproto, as its documentation has it; also what it would answer."""
     client = Connection(ConnectionType.CLIENT, trailing_data=data)
-    heard: Heard = []
+    messages: list[bytes] = []
+    farewell: Farewell | None = None
     answers = bytearray()
     pieces: list[str | bytes] = []
     for event in client.events():
@@ -60,19 +63,16 @@ def by_wsproto_alone(data: bytes) -> tuple[Heard, list[Event]]:
             case TextMessage() | BytesMessage():
                 pieces.append(event.data if isinstance(event.data, str) else bytes(event.data))
                 if event.message_finished:
-                    if isinstance(event, TextMessage):
-                        heard.append("".join(str(piece) for piece in pieces).encode())
-                    else:
-                        heard.append(Binary(b"".join(piece for piece in pieces if isinstance(piece, bytes))))
+                    messages.append(b"".join(p.encode() if isinstance(p, str) else p for p in pieces))
                     pieces.clear()
             case CloseConnection(code=code, reason=reason):
                 peer_closed = client.state is ConnectionState.REMOTE_CLOSING
                 answers += client.send(event.response())
                 kind = PeerClosed if peer_closed else ProtocolBroken
-                heard.append(kind(int(code), reason or ""))
+                farewell = kind(int(code), reason or "")
             case _:
                 assert isinstance(event, Pong)
-    return heard, read_by_server(bytes(answers))
+    return (messages, farewell), read_by_server(bytes(answers))
 
 
 def pieces_of(data: bytes, cuts: Iterable[int]) -> list[bytes]:
@@ -182,9 +182,8 @@ def test_broken_frames_break_the_connection(wire: bytes) -> None:
         whole = before + wire + after
         heard = hear(stream, (whole[at : at + size] for at in range(0, len(whole), size)))
 
-        assert heard[0] == b"before"
-        (broken,) = heard[1:]
-        assert isinstance(broken, ProtocolBroken)
+        assert heard[0] == [b"before"]
+        assert isinstance(heard[1], ProtocolBroken)
         assert (heard, read_by_server(stream.data_to_send())) == by_wsproto_alone(whole)
         assert stream.receive(after) == []
 
@@ -192,28 +191,30 @@ def test_broken_frames_break_the_connection(wire: bytes) -> None:
 @pytest.mark.parametrize(
     ("wire", "expected"),
     [
-        (frame(TEXT), [b""]),
-        (frame(TEXT, b"x" * 125), [b"x" * 125]),
-        (frame(TEXT, b"x" * 126), [b"x" * 126]),
-        (frame(TEXT, b"x" * 65536), [b"x" * 65536]),
-        (frame(BINARY, b"\xff"), [Binary(b"\xff")]),
-        (frame(BINARY), [Binary(b"")]),
-        (frame(TEXT, b"a", fin=False) + frame(CONTINUATION), [b"a"]),
-        (frame(TEXT, b"a", fin=False) + frame(PING, b"?") + frame(CONTINUATION, b"b"), [b"ab"]),
-        (frame(BINARY, b"a", fin=False) + frame(CONTINUATION, b"b"), [Binary(b"ab")]),
-        (frame(PONG, b"unasked"), []),
-        (frame(CLOSE), [PeerClosed(1005, "")]),
-        (closing(1013, b"slow consumer"), [PeerClosed(1013, "slow consumer")]),
+        (frame(TEXT), b""),
+        (frame(TEXT, b"x" * 125), b"x" * 125),
+        (frame(TEXT, b"x" * 126), b"x" * 126),
+        (frame(TEXT, b"x" * 65536), b"x" * 65536),
+        (frame(BINARY, b"\xff"), b"\xff"),
+        (frame(BINARY), b""),
+        (frame(TEXT, b"a", fin=False) + frame(CONTINUATION), b"a"),
+        (frame(TEXT, b"a", fin=False) + frame(PING, b"?") + frame(CONTINUATION, b"b"), b"ab"),
+        (frame(BINARY, b"a", fin=False) + frame(CONTINUATION, b"b"), b"ab"),
+        (frame(PONG, b"unasked"), None),
+        (frame(CLOSE), PeerClosed(1005, "")),
+        (closing(1013, b"slow consumer"), PeerClosed(1013, "slow consumer")),
     ],
 )
-def test_kinds_of_frames(wire: bytes, expected: Heard) -> None:
+def test_kinds_of_frames(wire: bytes, expected: bytes | PeerClosed | None) -> None:
     """Each kind of frame, between two plain ones, cut at every byte of its beginning and end."""
     plain = frame(TEXT, b"plain")
     whole = plain + wire + plain
-    following = [] if isinstance(expected[-1] if expected else None, PeerClosed) else [b"plain"]
+    said = [expected] if isinstance(expected, bytes) else []
+    over = expected if isinstance(expected, PeerClosed) else None
+    following = [] if over else [b"plain"]
 
     for cut in [*range(min(len(whole), 40)), *range(max(len(whole) - 40, 0), len(whole))]:
-        assert hear(FrameStream(), [whole[:cut], whole[cut:]]) == [b"plain", *expected, *following]
+        assert hear(FrameStream(), [whole[:cut], whole[cut:]]) == ([b"plain", *said, *following], over)
 
 
 def test_a_plain_frame_is_not_decoded() -> None:
@@ -251,10 +252,10 @@ def test_we_close_and_the_peer_answers() -> None:
     assert stream.close() == b""
     with pytest.raises(LocalProtocolError):
         stream.text("too late")
-    assert stream.receive(frame(TEXT, b"still") + frame(PING) + closing(1000)) == [
-        b"still",
+    assert hear(stream, [frame(TEXT, b"still") + frame(PING) + closing(1000)]) == (
+        [b"still"],
         PeerClosed(1000, ""),
-    ]
+    )
     assert stream.data_to_send() == b""
 
 
@@ -262,7 +263,7 @@ def test_the_peer_closes_and_we_answer() -> None:
     """Its code is echoed; from then on the connection is deaf and dumb."""
     stream = FrameStream()
 
-    assert stream.receive(closing(1001, b"moving")) == [PeerClosed(1001, "moving")]
+    assert hear(stream, [closing(1001, b"moving")]) == ([], PeerClosed(1001, "moving"))
     assert read_by_server(stream.data_to_send()) == [CloseConnection(1001, "moving")]
     assert stream.receive(frame(TEXT, b"late")) == []
     assert stream.close() == b""
@@ -289,9 +290,7 @@ def test_too_big_a_message_is_refused_by_its_header(wire: bytes) -> None:
     """One byte over the limit breaks the connection before the payload comes; so do fragments that add up."""
     stream = FrameStream(max_message_bytes=101)
 
-    heard = stream.receive(wire)
-
-    assert heard == [ProtocolBroken(1009, "a message of more than 101 bytes")]
+    assert hear(stream, [wire]) == ([], ProtocolBroken(1009, "a message of more than 101 bytes"))
     assert read_by_server(stream.data_to_send())[-1] == CloseConnection(
         1009, "a message of more than 101 bytes"
     )
@@ -320,8 +319,9 @@ def test_control_frames_do_not_count() -> None:
 def test_a_malformed_header_outranks_its_size() -> None:
     """A frame that is both malformed and too big is a protocol error (1002), as wsproto has it."""
     stream = FrameStream(max_message_bytes=100)
-    (broken,) = stream.receive(frame(TEXT, b"x" * 200, rsv=RSV1))
+    messages, broken = hear(stream, [frame(TEXT, b"x" * 200, rsv=RSV1)])
 
+    assert messages == []
     assert isinstance(broken, ProtocolBroken)
     assert broken.code == 1002
 
@@ -346,14 +346,15 @@ def test_compressed_messages_are_inflated() -> None:
 
     for cut in range(len(wire)):
         stream = FrameStream(extensions=[deflating()])
-        assert hear(stream, [wire[:cut], wire[cut:]]) == [b"plain", b"a" * 1000, b"plain"]
+        assert hear(stream, [wire[:cut], wire[cut:]]) == ([b"plain", b"a" * 1000, b"plain"], None)
 
 
 def test_inflating_stays_under_the_limit() -> None:
     """A small frame that inflates to a large message is refused like a large one."""
     stream = FrameStream(max_message_bytes=10_000, extensions=[deflating()])
 
-    (broken,) = stream.receive(frame(TEXT, deflated(b"a" * 20_000), rsv=RSV1))
+    messages, broken = hear(stream, [frame(TEXT, deflated(b"a" * 20_000), rsv=RSV1)])
 
+    assert messages == []
     assert isinstance(broken, ProtocolBroken)
     assert broken.code == 1009

@@ -23,10 +23,10 @@ from polybus_protocol.conversation.states import State
 from polybus_protocol.events import Book
 from polybus_protocol.feeds.dialect import Dialect, Proof
 from polybus_protocol.profile import FeedProfile
-from polybus_protocol.stream import Publication, Stream
+from polybus_protocol.stream import Stream
 from polybus_protocol.subjects import BRINGS
 from polybus_protocol.websocket.backoff import Backoff, Verdict, close_reason, close_verdict
-from polybus_protocol.websocket.framing import Binary, PeerClosed, ProtocolBroken
+from polybus_protocol.websocket.framing import Farewell, ProtocolBroken
 
 from ..mailbox import Mailbox
 from ..publishing.brake import HELD_BACK, Brake
@@ -271,16 +271,10 @@ class Connection:
         while session.state is not State.CLOSED:
             now, received_time = anyio.current_time(), time.time_ns()
             self.last_frame_time = received_time
-            publications: list[Publication] = []
-            for frame in wire.frames.receive(chunk):
-                if isinstance(frame, bytes):
-                    publications += session.receive(frame, now, received_time)
-                elif isinstance(frame, Binary):
-                    # No feed is known to send one; should it hold JSON, it is better read than refused.
-                    publications += session.receive(frame.data, now, received_time)
-                else:
-                    reason, verdict = _farewell(frame)
-                    publications += session.end(reason, received_time, verdict)
+            publications = session.receive(wire.frames.receive(chunk), now, received_time)
+            if (farewell := wire.frames.farewell) is not None:
+                reason, verdict = _judge(farewell)
+                publications += session.end(reason, received_time, verdict)
             put(publications)
             self._follow_up()
             try:
@@ -407,9 +401,9 @@ class Connection:
         logger.info("%s is %s%s", self.id, phase.value, f": {reason}" if reason else "")
 
 
-def _farewell(frame: PeerClosed | ProtocolBroken) -> tuple[str, Verdict]:
+def _judge(farewell: Farewell) -> tuple[str, Verdict]:
     """Why the peer's last frame ends the connection, and whether to dial again."""
-    if isinstance(frame, ProtocolBroken):
-        return f"the venue broke the WebSocket protocol: {frame.reason}", Verdict.RETRY_LATER
-    said = f", saying {frame.reason!r}" if frame.reason else ""
-    return f"the venue closed with {frame.code} ({close_reason(frame.code)}){said}", close_verdict(frame.code)
+    if isinstance(farewell, ProtocolBroken):
+        return f"the venue broke the WebSocket protocol: {farewell.reason}", Verdict.RETRY_LATER
+    code, said = farewell.code, f", saying {farewell.reason!r}" if farewell.reason else ""
+    return f"the venue closed with {code} ({close_reason(code)}){said}", close_verdict(code)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import anyio
 from anyio.abc import ByteStream
 
-from polybus_protocol.websocket.framing import FrameStream, PeerClosed
+from polybus_protocol.websocket.framing import FrameStream
 
 CHUNK_BYTES = 128 * 1024
 """Largest chunk read at once: about two hundred frames, few enough to keep every other task moving.  What NATS is handed
@@ -77,11 +77,8 @@ class Wire:
                 await self.stream.send(
                     b"".join(self._unsent) + self.frames.data_to_send() + self.frames.close(1000)
                 )
-                while polite and not any(
-                    isinstance(frame, PeerClosed)
-                    for frame in self.frames.receive(await self.stream.receive(CHUNK_BYTES))
-                ):
-                    pass
+                while polite and self.frames.farewell is None:
+                    self.frames.receive(await self.stream.receive(CHUNK_BYTES))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
                 pass
         await anyio.aclose_forcefully(self.stream)

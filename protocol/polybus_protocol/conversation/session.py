@@ -96,45 +96,48 @@ class Session(Actions):
 
     # --- what arrives ------------------------------------------------------------------------------
 
-    def receive(self, frame: bytes, now: float, time: int) -> list[Publication]:
-        """Take in one text frame: the hot path, from the frame to what goes out on NATS.
+    def receive(self, frames: Iterable[bytes], now: float, time: int) -> list[Publication]:
+        """Take in text frames that arrived together: the hot path, from the frame to what goes out on NATS.
 
         Returns:
             What to publish, in order; nothing once closed.
         """
-        if self.state is State.CLOSED:
-            return []
-        watch = self._watch
-        watch.frame_at = now
-        if frame[:1] not in _JSON_BEGINS:
-            return self._receive_word(frame.strip(), now, time)
-        self.frames += 1
-        if frame == self._last_frame and b'hash":' in frame:
-            # Content hash and time are the same, back to back: it was said twice, not done twice.
-            self.duplicates += 1
-            return []
-        self._last_frame = frame
-
         publications: list[Publication] = []
-        streams, taps, connection, has_data = self.streams, self.cargo.taps, self._connection, False
-        for key, event in self._dialect.read(frame):
-            if key is None:
-                publications += self._publish_shared(event, now, time)
+        publish, closed, watch = publications.append, State.CLOSED, self._watch
+        read, streams, taps, connection = self._dialect.read, self.streams, self.cargo.taps, self._connection
+        has_data = False
+        for frame in frames:
+            if self.state is closed:
+                break
+            watch.frame_at = now
+            if frame[:1] not in _JSON_BEGINS:
+                publications += self._receive_word(frame.strip(), now, time)
                 continue
-            stream = streams.get(key) or self._adopt(key, event)
-            if stream is None:
+            self.frames += 1
+            if frame == self._last_frame and b'hash":' in frame:
+                # Content hash and time are the same, back to back: it was said twice, not done twice.
+                self.duplicates += 1
                 continue
-            if stream.pair is not None:
-                publications += self._share(key, stream, event, now, time)
-                continue
-            if not stream.live or (event.__class__ is Book and key in self._waits):
-                publications += self._begin(key, stream, event, time)
-            publications.append(stream.publish(event, time, connection))
-            has_data = True
-            if taps and key in taps and key in streams:
-                self._signals.append(Tapped((key,), event))
-            if (doubt := stream.absorb(event)) is not None:
-                publications += self.resync([key], doubt.reason, now, time, doubt.detail)
+            self._last_frame = frame
+
+            for key, event in read(frame):
+                if key is None:
+                    publications += self._publish_shared(event, now, time)
+                    continue
+                stream = streams.get(key) or self._adopt(key, event)
+                if stream is None:
+                    continue
+                has_data = True
+                if stream.pair is not None:
+                    publications += self._share(key, stream, event, now, time)
+                    continue
+                if not stream.live or (event.__class__ is Book and key in self._waits):
+                    publications += self._begin(key, stream, event, time)
+                publish(stream.publish(event, time, connection))
+                if taps and key in taps and key in streams:
+                    self._signals.append(Tapped((key,), event))
+                if (doubt := stream.absorb(event)) is not None:
+                    publications += self.resync([key], doubt.reason, now, time, doubt.detail)
         if has_data:
             watch.has_data, watch.data_at = True, now
         return publications
@@ -223,7 +226,7 @@ class Session(Actions):
 
     def _receive_word(self, frame: bytes, now: float, time: int) -> list[Publication]:
         if frame[:1] in _JSON_BEGINS:
-            return self.receive(frame, now, time)  # there were blanks around it
+            return self.receive([frame], now, time)  # there were blanks around it
         meaning = self._dialect.words.get(frame)
         if meaning is Word.PING:
             self._voice.say("pong" if frame.islower() else "PONG")
@@ -253,7 +256,6 @@ class Session(Actions):
 
     def _share(self, key: str, stream: Stream, event: Event, now: float, time: int) -> list[Publication]:
         """An event of an asset that another connection carries, too."""
-        self._watch.has_data, self._watch.data_at = True, now
         if event.__class__ is Book and key in self._waits:
             self._tell_live(key)
         assert isinstance(stream, AssetStream)

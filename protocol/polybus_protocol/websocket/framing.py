@@ -35,14 +35,8 @@ _CONTROL: Final = 0x08
 """Bit of the first byte that marks ping, pong and close; they may stand inside a fragmented message."""
 
 
-class Binary(msgspec.Struct, frozen=True):
-    """A whole binary message.  No feed of the venue sends any."""
-
-    data: bytes
-
-
 class PeerClosed(msgspec.Struct, frozen=True):
-    """The peer's close frame: the last event of the connection.
+    """The peer's close frame: nothing follows.
 
     Our answer, if one is due, is in `data_to_send`; drop the connection once that is written.
     """
@@ -53,7 +47,7 @@ class PeerClosed(msgspec.Struct, frozen=True):
 
 
 class ProtocolBroken(msgspec.Struct, frozen=True):
-    """The peer broke the WebSocket protocol, or announced too large a message: the last event.
+    """The peer broke the WebSocket protocol, or announced too large a message: nothing follows.
 
     The close frame that says so is in `data_to_send`; write it and drop the connection, without waiting for
     an answer that could no longer be read.
@@ -64,8 +58,8 @@ class ProtocolBroken(msgspec.Struct, frozen=True):
     reason: str
 
 
-type FrameEvent = Binary | PeerClosed | ProtocolBroken
-"""What may stand among the text messages."""
+type Farewell = PeerClosed | ProtocolBroken
+"""How a connection ended."""
 
 
 class FrameStream:
@@ -87,10 +81,11 @@ class FrameStream:
     def __init__(
         self, *, max_message_bytes: int = MAX_MESSAGE_BYTES, extensions: Iterable[Extension] = ()
     ) -> None:
+        self.farewell: Farewell | None = None
+        """How the connection ended, once it did."""
         self._max_message_bytes = max_message_bytes
         self._wsproto = Connection(ConnectionType.CLIENT, list(extensions))
         self._outgoing = bytearray()
-        self._over = False
         # The beginning of a frame that cannot be cut yet, and how long it must grow until it can.
         self._held = bytearray()
         self._needed = 0
@@ -99,19 +94,20 @@ class FrameStream:
         # The unfinished message that wsproto reads for us.  Until it is finished, no frame is plain.
         self._unfinished: bytearray | None = None
 
-    def receive(self, data: bytes) -> list[bytes | FrameEvent]:
+    def receive(self, data: bytes) -> list[bytes]:
         """Take in one chunk, cut anywhere.
 
         What the peer must be told (pongs, the close frame) is in `data_to_send` afterwards.  The end of the
         stream without a close frame is the caller's to notice (code 1006 by convention).
 
         Returns:
-            What the chunk completed, in order; after a `PeerClosed` or `ProtocolBroken`, nothing, for ever.
-            A text message comes as `bytes`.  Those of plain frames are *not* known to be UTF-8: checking them
-            would cost another look at every byte.  The JSON decoder refuses a bad string where it reads one
-            (msgspec with `UnicodeDecodeError`), but not in fields it skips, nor in `msgspec.Raw`.
+            The messages that the chunk completed, in order; nothing once there is a `farewell`.
+            Binary ones, which no feed of the venue sends, are no different: should one hold JSON, it is better read
+            than refused.  Text of plain frames is *not* known to be UTF-8: checking it would cost another look at
+            every byte.  The JSON decoder refuses a bad string where it reads one (msgspec with
+            `UnicodeDecodeError`), but not in fields it skips, nor in `msgspec.Raw`.
         """
-        if self._over:
+        if self.farewell is not None:
             return []
         if self._held:
             if len(self._held) + len(data) < self._needed:
@@ -146,9 +142,9 @@ class FrameStream:
             return b""
         return self._wsproto.send(CloseConnection(code, reason))
 
-    def _cut(self, data: bytes) -> list[bytes | FrameEvent]:
+    def _cut(self, data: bytes) -> list[bytes]:
         """The hot path of the whole gateway: some hundred nanoseconds a frame, most of it the copying."""
-        received: list[bytes | FrameEvent] = []
+        received: list[bytes] = []
         at = self._lend(data, 0, received) if self._owed else 0
         end, needed = len(data), 2
         maximum = self._max_message_bytes
@@ -184,7 +180,7 @@ class FrameStream:
             self._needed = needed
         return received
 
-    def _lend(self, data: bytes, at: int, received: list[bytes | FrameEvent]) -> int:
+    def _lend(self, data: bytes, at: int, received: list[bytes]) -> int:
         """Give wsproto what it is owed of its frame and append what it makes of it.
 
         wsproto buffers what it cannot use yet, so a frame may be lent in pieces, but never a byte of the next.
@@ -202,45 +198,45 @@ class FrameStream:
                 case Ping() if self._wsproto.state is ConnectionState.OPEN:
                     self._outgoing += self._wsproto.send(event.response())
                 case CloseConnection(code=code, reason=reason):
-                    received.append(self._end(event, int(code), reason or ""))
+                    self._end(event, int(code), reason or "")
                 case _:  # A pong, asked for by nobody; or a ping after our close frame, the last we may send.
                     pass
-            if self._over:
+            if self.farewell is not None:
                 return len(data)
         return stop
 
-    def _refuse(self, header: bytes, received: list[bytes | FrameEvent]) -> None:
+    def _refuse(self, header: bytes, received: list[bytes]) -> None:
         """Break off at the header of a message that is too big, unless wsproto has a graver objection to it."""
         self._owed = len(header)
         self._lend(header, 0, received)
-        if not self._over:
-            received.append(self._break_off(CloseReason.MESSAGE_TOO_BIG, self._too_big()))
+        if self.farewell is None:
+            self._break_off(CloseReason.MESSAGE_TOO_BIG, self._too_big())
 
-    def _grow(self, piece: TextMessage | BytesMessage) -> list[bytes | FrameEvent]:
+    def _grow(self, piece: TextMessage | BytesMessage) -> list[bytes]:
         """Add a piece to the unfinished message; return the message once it is whole."""
         if self._unfinished is None:
             self._unfinished = bytearray()
         self._unfinished += piece.data.encode() if isinstance(piece, TextMessage) else piece.data
         if len(self._unfinished) > self._max_message_bytes:  # Inflating can make it longer than announced.
-            return [self._break_off(CloseReason.MESSAGE_TOO_BIG, self._too_big())]
+            self._break_off(CloseReason.MESSAGE_TOO_BIG, self._too_big())
+            return []
         if not piece.message_finished:
             return []
         whole, self._unfinished = bytes(self._unfinished), None
-        return [whole if isinstance(piece, TextMessage) else Binary(whole)]
+        return [whole]
 
-    def _end(self, event: CloseConnection, code: int, reason: str) -> PeerClosed | ProtocolBroken:
+    def _end(self, event: CloseConnection, code: int, reason: str) -> None:
         # wsproto says with one event that the peer closed and that the peer erred; only its state tells which.
         if self._wsproto.state not in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
-            return self._break_off(code, reason)
-        self._over = True
+            self._break_off(code, reason)
+            return
+        self.farewell = PeerClosed(code, reason)
         if self._wsproto.state is ConnectionState.REMOTE_CLOSING:
             self._outgoing += self._wsproto.send(event.response())
-        return PeerClosed(code, reason)
 
-    def _break_off(self, code: int, reason: str) -> ProtocolBroken:
-        self._over = True
+    def _break_off(self, code: int, reason: str) -> None:
+        self.farewell = ProtocolBroken(code, reason)
         self._outgoing += self.close(code, reason)
-        return ProtocolBroken(code, reason)
 
     def _too_big(self) -> str:
         return f"a message of more than {self._max_message_bytes} bytes"
