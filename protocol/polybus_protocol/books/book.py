@@ -7,6 +7,7 @@ while nothing may be believed.
 
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import starmap
 from typing import Never
 
 import msgspec
@@ -14,33 +15,29 @@ import msgspec
 from ..events import Book, Event, Gap, Level, PriceChange, TickSizeChange
 from .side import Asks, BadLevel, Bids, has_shares, mirror
 
-_read_levels = msgspec.json.Decoder(list[Level]).decode
-
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """The last snapshot of a book, and what it took the place of.
-
-    It is kept as text, until somebody has tried to prove it: as levels, of twenty thousand assets that have just been
-    asked for, it would take more memory than the books do.
-    """
+    """The last snapshot of a book, and what it took the place of, until somebody has tried to prove it."""
 
     hash: str | None
     source_time: int | None
-    bids: str
-    """As the hash wants them: worst first."""
-    asks: str
+    bids: dict[str, str]
+    """Price -> size, in any order: in order, of twenty thousand assets just asked for, they take twice the memory."""
+    asks: dict[str, str]
     bids_before: Bids
     """What there was before it."""
     asks_before: Asks
+
+    def hashed_sides(self) -> tuple[str, str]:
+        """See `OrderBook`."""
+        bids, asks = Bids(starmap(Level, self.bids.items())), Asks(starmap(Level, self.asks.items()))
+        return bids.text(falling=False), asks.text(falling=True)
 
     def changed_prices(self) -> Iterator[str]:
         """Prices whose levels it changed, as somebody on either outcome would say them; none if there were none."""
         if not self.bids_before and not self.asks_before:
             return
-        for before, after in (
-            (self.bids_before, Bids(_read_levels(f"[{self.bids}]"))),
-            (self.asks_before, Asks(_read_levels(f"[{self.asks}]"))),
-        ):
+        for before, after in ((self.bids_before, self.bids), (self.asks_before, self.asks)):
             for price in before.keys() | after.keys():
                 if before.get(price) != after.get(price):
                     yield price
@@ -201,12 +198,12 @@ class OrderBook:
 
     def _replace(self, book: Book) -> None:
         before = self.bid_side, self.ask_side
-        self.bid_side, self.ask_side = Bids(book.bids), Asks(book.asks)
+        bids, asks = self.bid_side, self.ask_side = Bids(book.bids), Asks(book.asks)
         self.is_live = self.is_unchecked = self.is_untold = True
         self.has_changed = False
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
-        self.untried = Snapshot(book.hash, book.source_time, *self.hashed_sides(), *before)
+        self.untried = Snapshot(book.hash, book.source_time, dict(bids), dict(asks), *before)
 
 
 def _no_side(side: str) -> Never:

@@ -113,8 +113,7 @@ class MarketFacts:
             asset,
             snapshot.hash,
             snapshot.source_time,
-            snapshot.bids,
-            snapshot.asks,
+            *snapshot.hashed_sides(),
             snapshot.changed_prices(),
         )
 

@@ -138,8 +138,7 @@ class Session(Actions):
                     self._signals.append(Tapped((key,), event))
                 if (doubt := stream.absorb(event)) is not None:
                     publications += self.resync([key], doubt.reason, now, time, doubt.detail)
-        if has_data:
-            watch.has_data, watch.data_at = True, now
+        watch.heard(now, data=has_data)
         return publications
 
     def witnessed(self, key: str, book: Book, now: float, time: int) -> list[Publication]:
@@ -315,7 +314,7 @@ class Session(Actions):
             return self._heed(event, now, time)
         lost: list[Publication] = []
         if isinstance(event, VenueMarketEvent):
-            self._watch.has_data, self._watch.data_at = True, now
+            self._watch.heard(now, data=True)
             self._directory.learn(event.market, *event.assets_ids)
         elif isinstance(event, Unknown):
             self.unknown[event.kind] += 1

@@ -39,6 +39,11 @@ class Watch:
         self._opened_at = self._ping_at = self._look_at = self._expecting_since = now
         self._confirmed_at: float | None = None
 
+    def heard(self, now: float, *, data: bool) -> None:
+        """Something has come, and whether it was data."""
+        if data:
+            self.has_data, self.data_at = True, now
+
     def opened(self, now: float) -> None:
         """The first message is out."""
         self._opened_at = self._expecting_since = now

@@ -8,7 +8,6 @@ element by element, where a bad one does not harm its neighbours.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from decimal import InvalidOperation
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -341,8 +340,6 @@ class MarketDialect(Manners):
             return [(None, unknown(FEED, "malformed", f"the element cannot be read: {error}", element))]
         except UNREADABLE as error:
             return [(None, unknown(FEED, "not_json", f"the frame is no JSON: {error}", element))]
-        except InvalidOperation:
-            return [(None, unknown(FEED, "malformed", "the element has a price that is no decimal", element))]
 
     def _drift(self, name: str, element: bytes | msgspec.Raw, known: frozenset[str]) -> list[Keyed]:
         """Count the fields we do not know; the first of each name is passed on raw as well."""

@@ -1,13 +1,12 @@
 """Snapshots of books: the venue's form, on the market feed and from its REST API, made into ours."""
 
-from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from math import isfinite, nan
 
 import msgspec
 from msgspec import UNSET
 
 from ..events import Book, Level, Unknown
-from .market_wire import WireBook, WireLevel
+from .market_wire import WireBook
 from .reading import UNREADABLE, milliseconds, present, unknown
 
 FEED = "market"
@@ -17,8 +16,7 @@ def book_of(wire: WireBook) -> Book:
     """One book, best level first.
 
     Raises:
-        msgspec.ValidationError: a side is missing.
-        InvalidOperation: a price is no decimal.
+        msgspec.ValidationError: a side is missing, or a level of one has no price or no size.
     """
     bids = wire.buys if wire.bids is UNSET else wire.bids
     asks = wire.sells if wire.asks is UNSET else wire.asks
@@ -39,16 +37,19 @@ def book_of(wire: WireBook) -> Book:
     )
 
 
-def _levels(levels: Sequence[WireLevel] | None, *, best_is_highest: bool) -> list[Level]:
-    ordered = sorted(levels or (), key=_price, reverse=best_is_highest)
-    return [Level(level.price, level.size) for level in ordered]
-
-
-def _price(level: WireLevel) -> Decimal:
-    price = Decimal(level.price)
-    if not price.is_finite():
-        raise InvalidOperation
-    return price
+def _levels(levels: list[Level] | None, *, best_is_highest: bool) -> list[Level]:
+    if not levels:
+        return []
+    try:
+        prices = [float(level.price) for level in levels if level.size]
+    except ValueError:
+        prices = [nan]
+    if not isfinite(sum(prices)):
+        raise msgspec.ValidationError("a book with a price that is no decimal")
+    if len(prices) < len(levels):
+        raise msgspec.ValidationError("a book with a level without a size")
+    order = sorted(range(len(prices)), key=prices.__getitem__, reverse=best_is_highest)
+    return [levels[at] for at in order]
 
 
 _read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -70,6 +71,4 @@ def read_rest_books(answer: bytes) -> tuple[list[Book], list[Unknown]]:
             books.append(book_of(_read_wire(element)))
         except UNREADABLE as error:
             strange.append(unknown(FEED, "malformed", f"the book cannot be read: {error}", element))
-        except InvalidOperation:
-            strange.append(unknown(FEED, "malformed", "the book has a price that is no decimal", element))
     return books, strange

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ..events import FeeSchedule, ParentEvent
+from ..events import FeeSchedule, Level, ParentEvent
 from .reading import LATEST_MS
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -25,31 +25,27 @@ Time = Annotated[int, Meta(gt=0, lt=LATEST_MS)]
 """Milliseconds since the epoch, which the venue writes as text: for decoders that turn such text into numbers."""
 
 
-class WireLevel(msgspec.Struct, gc=False):
-    """One level of a book, as the venue writes it."""
-
-    price: Text
-    size: Text
-
-
 class WireBook(msgspec.Struct, gc=False):
-    """A snapshot.  Levels stand worst to best on both sides in every capture; never rely on it."""
+    """A snapshot.  Levels stand worst to best on both sides in every capture; never rely on it.
+
+    They are read as ours at once, so whoever makes a book of it looks whether they say anything.
+    """
 
     market: Text
     asset_id: Text
     timestamp: str | int | None = None
     hash: str | None = None
-    bids: list[WireLevel] | UnsetType | None = UNSET
-    asks: list[WireLevel] | UnsetType | None = UNSET
+    bids: list[Level] | UnsetType | None = UNSET
+    asks: list[Level] | UnsetType | None = UNSET
     tick_size: str | None = None
     last_trade_price: str | None = None
     min_order_size: str | None = None
     neg_risk: bool | None = None
     event_type: str | None = None
     """Reported as missing on some initial snapshots."""
-    buys: list[WireLevel] | UnsetType | None = UNSET
+    buys: list[Level] | UnsetType | None = UNSET
     """Very old name of `bids`."""
-    sells: list[WireLevel] | UnsetType | None = UNSET
+    sells: list[Level] | UnsetType | None = UNSET
 
 
 class WireChange(msgspec.Struct, gc=False):
