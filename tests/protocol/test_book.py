@@ -115,6 +115,21 @@ def test_a_price_is_one_whatever_its_spelling(same: list[str], other: Decimal) -
             assert (side, side.prices, side.best) == ({f"{other:f}": "2"}, [f"{other:f}"], f"{other:f}")
 
 
+SPELLED = st.builds(str.format, st.sampled_from(["0.{}", ".{}", "0.{}0"]), st.integers(1, 6))
+LEVELS = st.lists(st.builds(Level, SPELLED, SIZES), max_size=8)
+
+
+@given(LEVELS, LEVELS)
+def test_a_side_becomes_another(before: list[Level], after: list[Level]) -> None:
+    """As if it were made anew, however prices are spelled; and it says at which of them something changed."""
+    for kind in (Bids, Asks):
+        side, anew = kind(before), kind(after)
+        old, new = ({Decimal(price): size for price, size in each.items()} for each in (side, anew))
+        told = {Decimal(price) for price in side.become(after)}
+        assert (side, side.prices, side.dollars, side.best) == (anew, anew.prices, anew.dollars, anew.best)
+        assert {price for price in old.keys() | new if old.get(price) != new.get(price)} <= told
+
+
 @given(PRICES, st.integers(-5, 5).filter(bool))
 def test_prices_a_billionth_apart_are_two(value: Decimal, billionths: int) -> None:
     """And stand in their order."""

@@ -24,9 +24,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     bids: dict[str, str]
     """Price -> size, in any order: in order, of twenty thousand assets just asked for, they take twice the memory."""
     asks: dict[str, str]
-    bids_before: Bids
-    """What there was before it."""
-    asks_before: Asks
+    told: list[str]
+    """Prices at which it was not the book that was there before; none if there was none."""
 
     def hashed_sides(self) -> tuple[str, str]:
         """See `OrderBook`."""
@@ -34,14 +33,10 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
         return bids.text(falling=False), asks.text(falling=True)
 
     def changed_prices(self) -> Iterator[str]:
-        """Prices whose levels it changed, as somebody on either outcome would say them; none if there were none."""
-        if not self.bids_before and not self.asks_before:
-            return
-        for before, after in ((self.bids_before, self.bids), (self.asks_before, self.asks)):
-            for price in before.keys() | after.keys():
-                if before.get(price) != after.get(price):
-                    yield price
-                    yield f"{1 - Decimal(price):f}".rstrip("0")
+        """Prices whose levels it changed, as somebody on either outcome would say them."""
+        for price in self.told:
+            yield price
+            yield f"{1 - Decimal(price):f}".rstrip("0")
 
 
 class OrderBook:
@@ -197,13 +192,16 @@ class OrderBook:
         return self.bid_side.same_as(Bids(book.bids)) and self.ask_side.same_as(Asks(book.asks))
 
     def _replace(self, book: Book) -> None:
-        before = self.bid_side, self.ask_side
-        bids, asks = self.bid_side, self.ask_side = Bids(book.bids), Asks(book.asks)
+        told: list[str] = []
+        if self.bid_side or self.ask_side:
+            told = self.bid_side.become(book.bids) + self.ask_side.become(book.asks)
+        else:
+            self.bid_side, self.ask_side = Bids(book.bids), Asks(book.asks)
         self.is_live = self.is_unchecked = self.is_untold = True
         self.has_changed = False
         self.top_misses = 0
         self.hash, self.source_time = book.hash, book.source_time
-        self.untried = Snapshot(book.hash, book.source_time, dict(bids), dict(asks), *before)
+        self.untried = Snapshot(book.hash, book.source_time, dict(self.bid_side), dict(self.ask_side), told)
 
 
 def _no_side(side: str) -> Never:

@@ -7,7 +7,7 @@ already, which most are, touches nothing else.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf, nan
 from typing import ClassVar
 
@@ -68,13 +68,17 @@ class Side(dict[str, str]):
     """The best price where there are no levels, as the venue tells it."""
 
     def __init__(self, levels: Iterable[Level] = ()) -> None:
+        super().__init__()
+        self._fill(levels)
+
+    def _fill(self, levels: Iterable[Level]) -> None:
         sizes: dict[str, str] = {}
         prices: dict[float, str] = {}
         for level in levels:
             if has_shares(level.size):
                 value, price = _PRICES[level.price]
                 sizes[price], prices[value] = level.size, price
-        super().__init__(sizes)
+        self.update(sizes)
         self.dollars = sorted(prices)
         """What the prices come to, from the lowest up."""
         self.prices = [prices[value] for value in self.dollars]
@@ -84,6 +88,35 @@ class Side(dict[str, str]):
         if len(prices) < len(sizes):  # spelled in two ways
             for price in sizes.keys() - self.prices:
                 del self[price]
+
+    def become(self, levels: Sequence[Level]) -> list[str]:
+        """Hold these levels and no others; where nearly all are there already, sooner than a new side would be made.
+
+        Args:
+            levels: see the class.
+
+        Returns:
+            The prices at which something changed.
+
+        Raises:
+            BadLevel: one of them cannot be read; what is held then is of no use.
+        """
+        told = {level.price: level.size for level in levels}
+        if told == self:
+            return []
+        news = [price for price, size in told.items() if self.get(price) != size]
+        for price in news:
+            if has_shares(told[price]):
+                self.add(price, told[price])
+            else:
+                self.remove(price)
+        gone = self.keys() - told.keys()
+        for price in gone:
+            self.remove(price)
+        if len(self) != len(told):  # some are nothing, or spelled in two ways
+            self.clear()
+            self._fill(levels)
+        return [*news, *gone]
 
     def add(self, price: str, size: str) -> None:
         """Set a level that may not be there yet, or be spelled in another way.
