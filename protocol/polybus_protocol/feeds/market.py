@@ -47,7 +47,6 @@ from .reading import (
     milliseconds,
     present,
     unknown,
-    unknown_fields,
     wire_fields,
     without_blanks,
     write,
@@ -228,28 +227,24 @@ _FORMS: Mapping[str, _Form] = MappingProxyType(
 )
 
 
-_MISSING = msgspec.Raw()
+_read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_word = msgspec.json.Decoder(str | None).decode
 
 
-class _Kind(msgspec.Struct, gc=False):
-    """Just enough of an element to tell what it is."""
+def _form_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
+    """The form of event an element has, as named in `_FORMS`; None, or a word that we do not know.
 
-    event_type: str | None = None
-    bids: msgspec.Raw = _MISSING
-    buys: msgspec.Raw = _MISSING
-    price_changes: msgspec.Raw = _MISSING
-
-    def form(self) -> str | None:
-        """The form of event this element has, as named in `_FORMS`; None for a word we do not know."""
-        if self.event_type is None:
-            # One recorder saw initial snapshots without the discriminator.
-            return "book" if self.bids or self.buys else None
-        if self.event_type == "price_change" and not self.price_changes:
-            return "price_change before 2025-09-15"
-        return self.event_type
-
-
-_read_kind = msgspec.json.Decoder(_Kind).decode
+    Raises:
+        msgspec.ValidationError: its `event_type` is no word.
+    """
+    word = fields.get("event_type")
+    event_type: str | None = None if word is None else _read_word(word)
+    if event_type is None:
+        # One recorder saw initial snapshots without the discriminator.
+        return "book" if "bids" in fields or "buys" in fields else None
+    if event_type == "price_change" and "price_changes" not in fields:
+        return "price_change before 2025-09-15"
+    return event_type
 
 
 class MarketDialect(Manners):
@@ -329,22 +324,22 @@ class MarketDialect(Manners):
 
     def _read_element(self, element: bytes | msgspec.Raw) -> list[Keyed]:
         try:
-            name = _read_kind(element).form()
+            fields = _read_fields(element)
+            name = _form_of(fields)
             if name is None or name not in _FORMS:
                 what = "no event_type" if name is None else f"the unknown event_type {name[:80]!r}"
                 return [(None, unknown(FEED, "event", f"the element has {what}", element))]
             form = _FORMS[name]
-            events = form.read(element)
-            return events + self._drift(name, element, form.fields)
+            return form.read(element) + self._drift(name, element, fields.keys() - form.fields)
         except msgspec.ValidationError as error:
             return [(None, unknown(FEED, "malformed", f"the element cannot be read: {error}", element))]
         except UNREADABLE as error:
             return [(None, unknown(FEED, "not_json", f"the frame is no JSON: {error}", element))]
 
-    def _drift(self, name: str, element: bytes | msgspec.Raw, known: frozenset[str]) -> list[Keyed]:
+    def _drift(self, name: str, element: bytes | msgspec.Raw, strange: Collection[str]) -> list[Keyed]:
         """Count the fields we do not know; the first of each name is passed on raw as well."""
         keyed: list[Keyed] = []
-        for field in unknown_fields(element, known):
+        for field in sorted(strange):
             label = f"{name}.{field}"[:120]
             if not self.unknown_fields[label]:
                 keyed.append((None, unknown(FEED, "field", f"the unknown field {label!r}", element)))

@@ -78,8 +78,6 @@ _SECRET = re.compile(
 The user feed names the owner of an order by an API key.
 """
 
-_raw_element = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
 
 def unknown(feed: str, kind: str, reason: str, raw: bytes | memoryview | msgspec.Raw) -> Unknown:
     """Pass something on raw that we cannot read, with the reason; only credentials are blotted out."""
@@ -89,11 +87,6 @@ def unknown(feed: str, kind: str, reason: str, raw: bytes | memoryview | msgspec
     text = _SECRET.sub(r"\1***", head.decode("utf-8", "backslashreplace"))
     cut = len(text) > MAX_RAW_CHARS or len(head) < len(whole)
     return Unknown(feed, kind, reason, text[:MAX_RAW_CHARS], truncated=cut)
-
-
-def unknown_fields(element: bytes | msgspec.Raw, known: frozenset[str]) -> list[str]:
-    """The names of an element's fields that its wire struct does not know."""
-    return [name for name in _raw_element.decode(element) if name not in known]
 
 
 def wire_fields(struct: type[msgspec.Struct]) -> frozenset[str]:
