@@ -19,6 +19,7 @@ import msgspec
 
 from bench.frames import Replay
 from bench.pump import wire
+from polybus_actors.venue.wire import CHUNK_BYTES
 from polybus_protocol.books.asset_stream import AssetStream
 from polybus_protocol.conversation.commons import Commons
 from polybus_protocol.conversation.directory import MarketDirectory
@@ -36,9 +37,6 @@ FRAMES_PER_S = 5_000
 
 LOOK_EVERY = 20
 """Frames from one question to the session what is due to the next, as a socket is read 250 times a second."""
-
-CHUNK_BYTES = 64 * 1024
-"""What is read at once when there is more than that."""
 
 COUNTED = 4_000
 """Frames whose instructions are counted: valgrind takes fifty times as long as without it."""

@@ -11,20 +11,20 @@ from collections.abc import Callable
 import nats
 
 from bench.rivals import manners
+from polybus_actors.venue.wire import CHUNK_BYTES
 from polybus_protocol.events import Event, MarketEvent, encode_event, type_of
 from polybus_protocol.feeds.market import MarketDialect
 from polybus_protocol.websocket.framing import FrameStream
 from polybus_protocol.websocket.handshake import Accepted, Handshake
-
-CHUNK_BYTES = 64 * 1024
-"""As the gateway reads."""
 
 
 async def serve(url: str, nats_url: str, assets: list[str], ready: Callable[[], None]) -> None:
     """Serve until cancelled."""
     client = await nats.connect(nats_url)
     handshake, dialect, frames = Handshake(url), MarketDialect(), FrameStream()
-    reader, writer = await asyncio.open_connection(handshake.endpoint.host, handshake.endpoint.port)
+    reader, writer = await asyncio.open_connection(
+        handshake.endpoint.host, handshake.endpoint.port, limit=CHUNK_BYTES
+    )
     writer.write(handshake.request())
     accepted = None
     while accepted is None:

@@ -21,7 +21,7 @@ def give_up_when_unread(client: Client) -> None:
 
 
 def write(client: Client, commands: list[bytes], messages: int, payload_bytes: int) -> None:
-    """Hand over many messages at once, each a `PUB` line, its payload and a line's end: nats-py has no way but one at a time.
+    """Hand over many messages at once, in pieces: `PUB` lines, payloads and lines' ends.  nats-py takes them one at a time only.
 
     That one looks at each subject, whose characters our subjects cannot have, and goes through two coroutines and three
     copies of the payload: 1.8 us a message, where whole batches of one's own took 0.6 (measured apart).  Its accounts are

@@ -8,10 +8,10 @@ from anyio.abc import ByteStream
 
 from polybus_protocol.websocket.framing import FrameStream
 
-CHUNK_BYTES = 128 * 1024
-"""Largest chunk read at once: about two hundred frames, few enough to keep every other task moving.  What NATS is handed
-after each chunk drives the books out of the processor's caches: with half of it, a frame costs 1 to 6 % more, with
-twice of it 8 % less where one socket is read, and 20 % more where ten are."""
+CHUNK_BYTES = 256 * 1024
+"""Largest chunk read at once: as much as asyncio reads, or it would be cut in two.  That is some four hundred frames, ten
+milliseconds of work, and comes only where as much has piled up.  What NATS is handed after each chunk drives the books out
+of the processor's caches: with half of it, a frame costs 2 to 6 % more."""
 
 RUDE_CLOSE_S = 0.1
 """Seconds for the last frames where nobody waits for the peer's answer: they fit into the socket's buffer."""
