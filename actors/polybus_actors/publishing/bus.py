@@ -58,9 +58,10 @@ ID_HEADER_BYTES = 96
 CLOSE_TIMEOUT_S = 2.0
 """Seconds for nats-py to close, which it may never do on its own when the peer is frozen."""
 
-_ENDS = [b" %d\r\n" % length for length in range(1024)]
-"""How the line before a payload ends, by the payload's bytes, as far as nearly all go: to write it anew for each takes as
-long as the rest of the line."""
+USUAL_BYTES = 1024
+"""Payloads of fewer bytes have the end of their `PUB` line ready: to write it anew for each takes as long as all else does."""
+
+_ENDS = [b" %d\r\n" % length for length in range(USUAL_BYTES)]
 
 
 class Bus:
@@ -241,7 +242,7 @@ class Bus:
                 and (number := recording.hand(publication, now))
             ):
                 reply = f" {self._inbox}.{recording.family}.{number}".encode()
-            end = _ENDS[length] if length < len(_ENDS) else b" %d\r\n" % length
+            end = _ENDS[length] if length < USUAL_BYTES else b" %d\r\n" % length
             commands += (b"PUB ", publication.encoded_subject, reply, end, payload, b"\r\n")
         self._flight.add(handed, size)
         write(client, commands, len(handed), size)
