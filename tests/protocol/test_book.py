@@ -160,16 +160,18 @@ def test_what_is_no_price(text: str) -> None:
         Change("x", "1", "BUY", None, None, None),
         Change("0.5", "x", "BUY", None, None, None),
         Change("0.5", "-1", "BUY", None, None, None),
+        Change("0.5", "nan", "BUY", None, None, None),
+        Change("0.5", "inf", "BUY", None, None, None),
         Change("0.5", "1", "buy", None, None, None),
         Change("0.5", "1", "BUY", None, "x", None),
     ],
-    ids=["price", "size", "negative size", "side", "best bid"],
+    ids=["price", "size", "negative size", "size that is nothing", "endless size", "side", "best bid"],
 )
 def test_a_level_nobody_can_read_empties_the_book(bad: Change) -> None:
     """Half a delta is worse than none."""
     book = OrderBook()
     book.take(snapshot({40: "10"}, {60: "10"}))
-    with pytest.raises(BadLevel):
+    with pytest.raises(BadLevel, match="is no (price|size|side)"):
         book.take(delta(change(41, "5"), bad))
     assert not book.is_live
     assert shown(book) == ([], [])

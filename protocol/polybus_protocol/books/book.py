@@ -8,6 +8,7 @@ while nothing may be believed.
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import starmap
+from math import inf
 from typing import Never
 
 import msgspec
@@ -117,12 +118,13 @@ class OrderBook:
             for change in changes:
                 side, price, size = change.side, change.price, change.size
                 levels = bids if side == "BUY" else asks if side == "SELL" else _no_side(side)
-                if not has_shares(size):
+                if 0 < float(size) < inf:  # what `has_shares` asks, which only what is odd is handed to
+                    if price in levels:
+                        levels[price] = size
+                    else:
+                        levels.add(price, size)
+                elif not has_shares(size):
                     levels.remove(price)
-                elif price in levels:
-                    levels[price] = size
-                else:
-                    levels.add(price, size)
             # Which book an entry describes when there are several is not known, so only the last one counts.
             # What is not told cannot be wrong, and 0 and 1 mean that there is none.
             last = changes[-1]
@@ -133,8 +135,10 @@ class OrderBook:
                 self.top_misses = 0
             else:
                 self.top_misses += 1
-        except BadLevel:
+        except ValueError:
             self.clear()
+            for change in changes:
+                has_shares(change.size)
             raise
         self.has_changed = self.is_unchecked = self.is_untold = True
         self.source_time = time
