@@ -171,7 +171,7 @@ def test_a_level_nobody_can_read_empties_the_book(bad: Change) -> None:
     """Half a delta is worse than none."""
     book = OrderBook()
     book.take(snapshot({40: "10"}, {60: "10"}))
-    with pytest.raises(BadLevel, match="is no (price|size|side)"):
+    with pytest.raises(BadLevel, match=r"is no (price|size|side)"):
         book.take(delta(change(41, "5"), bad))
     assert not book.is_live
     assert shown(book) == ([], [])
