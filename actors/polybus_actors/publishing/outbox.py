@@ -95,7 +95,7 @@ class Outbox:
         """Add publications at the end, giving up the oldest where there is no room, though none that waits in a lane."""
         if not publications:
             return
-        # Where nothing is never given up, as a rule, nobody looks at each of them.
+        # As a rule no family is delivered `acked`, and then nobody looks at each of them.
         is_kept = bool(self._lanes) and self.brake.concerns(
             {publication.stream.family for publication in publications}
         )
