@@ -5,6 +5,7 @@ The core's tests run where none of anyio, httpx and nats-py is installed, so a f
 
 import gc
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,3 +44,9 @@ async def nats() -> "AsyncIterator[NatsServer]":
 
     async with nats_server() as server:
         yield server
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, so that no file of the project is found by accident."""
+    monkeypatch.chdir(tmp_path)
